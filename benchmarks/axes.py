@@ -15,7 +15,7 @@ from collections.abc import Callable
 import answers
 import numpy as np
 
-from flatwide.analysis import estimates, interpolation, questions, rho, scaling, widths
+from flatwide.analysis import axes, estimates, interpolation, rho, scaling, widths
 
 EXAMPLES = (360, 720, 1440)
 
@@ -92,7 +92,7 @@ def levels(args: argparse.Namespace) -> None:
                     for position, (base, sam) in enumerate(parts)
                 ]
                 compared = (
-                    questions.compare_levels(values, scores_of_parts, axis="label_noise")
+                    axes.compare_levels(values, scores_of_parts, axis="label_noise")
                     for scores_of_parts in zip(*every, strict=True)
                 )
                 changes = [change for change in compared if change is not None]

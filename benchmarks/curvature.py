@@ -279,7 +279,7 @@ def main() -> None:
     print(f"{data}, loss {loss_fn(params, batch):.3f} after {flags.train_steps} steps; {flags.repeats} blocks")
     print(f"float64: eigenvalues {', '.join(f'{value:.4f}' for value in values)}; trace {total:.3f}")
 
-    operator = measure.hessian_operator(loss_fn, params, batch)
+    operator = measure.hessian_operator(measure.problem(loss_fn, params, batch))
     limit = products_program(params, batch)
     torch_product = ask(torch, "product", "-", 10)
     product = compare_products(operator, limit, lambda: torch_product(0)["seconds"], flags.repeats)

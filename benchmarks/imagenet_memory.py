@@ -1,21 +1,25 @@
 """Memory of an ImageNet run against the size of the data set, and the speed of reading its images.
 
 Run:     python benchmarks/imagenet_memory.py [--threads 2] [--batch 256] [--images 2000 8000]
+         [--peer_python=PATH_TO_A_PYTHON_WITH_TORCHVISION [--repeats 5]]
 Does:    makes trees of JPEG images (500 x 375, like ImageNet's), and reads an epoch of training batches of each in a
          process of its own, as `imagenet2012` does. Peak is the most resident memory of the process; before is what it
          has once the tree is listed. Core time is that of all threads together, which other load disturbs less.
-Beside:  a plain loop over the same images in one thread (decode, crop, resize).
+Beside:  a plain loop over the same images in one thread (decode, crop, resize); and, with a peer, torchvision's
+         ImageFolder and DataLoader in one process, in turn with ours: ratios of images a second of processor time.
 """
 
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import harness
 import numpy as np
 
 NUM_CLASSES = 20
@@ -27,6 +31,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--images", type=int, nargs="+", default=[2000, 8000])
+    parser.add_argument("--peer_python")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--read", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.read:
@@ -41,12 +47,28 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             write_tree(Path(folder), contents, number)
             options = [f"--threads={arguments.threads}", f"--batch={arguments.batch}", f"--read={folder}"]
-            done = subprocess.run([sys.executable, __file__, *options], check=True, capture_output=True, text=True)
-        seen = json.loads(done.stdout)
+            seen = answer([sys.executable, __file__, *options])
+            if arguments.peer_python and number == arguments.images[0]:
+                peer = [arguments.peer_python, Path(__file__).parent / "peers" / "torchvision_loader.py", folder]
+                beside_torchvision(
+                    [sys.executable, __file__, *options], [*peer, str(arguments.batch)], arguments.repeats
+                )
         print(
             f"{number:6,} images, batches of {arguments.batch}: peak {seen['peak']:.0f} MB, "
             f"before {seen['before']:.0f} MB, {seen['rate']}, first batch after {seen['first']:.2f} s"
         )
+
+
+def answer(command: list) -> dict:
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def beside_torchvision(ours: list, peer: list, repeats: int) -> None:
+    """Read the same folder in turn, and print how many images each gives a second of processor time."""
+    rates = [(answer(ours)["core"], answer(peer)["core"]) for _ in range(repeats)]
+    medians = [statistics.median(each) for each in zip(*rates, strict=True)]
+    text = harness.ratio(*zip(*rates, strict=True))
+    print(f"images a second and core: ours {medians[0]:.0f}, torchvision {medians[1]:.0f}; ratio {text}", flush=True)
 
 
 def pictures() -> list[bytes]:
@@ -96,7 +118,9 @@ def read_epoch(folder: str, *, threads: int, batch: int) -> dict[str, float | st
     before, clocks, first = peak_megabytes(), (time.perf_counter(), time.process_time()), 0.0
     for _ in train.batches(batch, order=order, seed=0, epoch=0, train=True):
         first = first or time.perf_counter() - clocks[0]
-    return {"before": before, "peak": peak_megabytes(), "rate": rate(train.num_examples, *clocks), "first": first}
+    core = train.num_examples / (time.process_time() - clocks[1])
+    text = rate(train.num_examples, *clocks)
+    return {"before": before, "peak": peak_megabytes(), "rate": text, "first": first, "core": core}
 
 
 def peak_megabytes() -> float:

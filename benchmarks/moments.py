@@ -73,7 +73,7 @@ def report(num_neurons: tuple[int, ...], num_examples: int, options: argparse.Na
     for order in options.orders:
 
         def found(order: int = order) -> measure.Moments:
-            return measure.hessian_moments(loss, params, data, orders=[order], **shared)
+            return measure.hessian_moments(measure.example_problem(loss, params, data), orders=[order], **shared)
 
         times = [(time.perf_counter(), time.process_time())]
         for _ in range(2):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import flatwide
 from flatwide import diagnose
-from flatwide.analysis import fields, headline, rho, table
+from flatwide.analysis import fields, rho, table
+from flatwide.answers import headline
 from flatwide.runs.directory import RunDirectory
 
 

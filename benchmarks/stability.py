@@ -75,15 +75,17 @@ def fitted_network():
     print("2. a network of width 20 at a minimum that fits all of its 40 examples")
     loss, teacher, _, data = network(np.random.default_rng(1), width=20, num=40, num_inputs=5)
     options = {"rho": 0.05, "key": jax.random.key(0)}
-    exact = measure.linear_stability(loss, teacher, data, learning_rate=0.1, **options)
+    exact = measure.linear_stability(measure.example_problem(loss, teacher, data), learning_rate=0.1, **options)
     print(f"  {exact.num_curved} of 120 directions are curved; threshold {exact.largest_learning_rate:.4f}, ", end="")
     print(f"condition {exact.condition.largest_learning_rate:.4f}: gap {100 * exact.gap:.1f} %")
     for factor in (0.95, 1.05, 1.2):
         rate = factor * exact.largest_learning_rate
         start = time.perf_counter()
-        at = measure.linear_stability(loss, teacher, data, learning_rate=rate, **options)
+        at = measure.linear_stability(measure.example_problem(loss, teacher, data), learning_rate=rate, **options)
         middle = time.perf_counter()
-        simulated = measure.linear_stability(loss, teacher, data, learning_rate=rate, max_dimension=0, **options)
+        simulated = measure.linear_stability(
+            measure.example_problem(loss, teacher, data), learning_rate=rate, max_dimension=0, **options
+        )
         end = time.perf_counter()
         low, high = simulated.growth_interval
         print(f"  at {factor} of it: growth {at.curved_growth:.4f} exact ({middle - start:.1f} s), ", end="")
@@ -110,7 +112,7 @@ def edge():
             if block < 50:
                 continue
             norm = float(trees.norm(jax.grad(mean_loss)(params, data)))
-            operator = measure.hessian_operator(mean_loss, params, data)
+            operator = measure.hessian_operator(measure.problem(mean_loss, params, data))
             top = measure.top_eigenvalues(operator, key=jax.random.key(0), which="largest").values[0]
             ratios.append(top / measure.edge_of_stability(norm, learning_rate=rate, rho=rho))
             plain.append(top * rate / 2)

@@ -82,7 +82,7 @@ def answer(workdir: str | os.PathLike, *, metric: str = "test_metric", tune: Seq
       tune: fields on which base and SAM are each tuned separately.
     Raises: FileNotFoundError if there is no such folder; ValueError if it has no run, or there is no such metric.
     """
-    from flatwide.analysis.answer import answer
+    from flatwide.answers.answer import answer
 
     return answer(_comparable(workdir, metric), metric=metric, tune=tune)
 

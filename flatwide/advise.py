@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatwide import config as configs
 from flatwide import registry, trees
-from flatwide.analysis import advice, fields, table, wording
+from flatwide.analysis import advice, fields, metrics, table
 from flatwide.config.parser import FlagParser
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.logs import duration_text
@@ -52,7 +52,7 @@ def command(arguments: list[str]) -> str:
         assignments.append((name.strip(), value.strip()))
     metric = flags.metric or "test_metric"
     runs, advised = _advise(flags.workdir, assignments, metric=metric, choose_by=flags.choose_by)
-    percent = wording.units(runs, metric).is_percent
+    percent = metrics.units(runs, metric).is_percent
     return "\n\n".join(describe(item, is_percent=percent, seconds=seconds) for item, seconds in advised)
 
 
@@ -112,7 +112,7 @@ def _num_params(directory: RunDirectory, assignments: list[tuple[str, str]]) -> 
     faults = [registry.unknown("width", name, [*shapes, "num_params"]) for name, _ in assignments if name not in shapes]
     if faults:
         raise configs.ConfigError(faults)
-    values = load.read_fields(directory) | {"measurements": ()}
+    values = load.read_fields(directory)
     changed, faults = configs.override(values, assignments)
     if faults:
         raise configs.ConfigError(faults)

@@ -22,6 +22,7 @@ Exit codes: 0 done (a diverged run too), 1 failed during the work (a full disk, 
 """
 
 import functools
+import importlib
 import importlib.metadata
 import os
 import sys
@@ -43,9 +44,7 @@ def main(arguments: list[str]) -> int:
             "report": _write_report,
             "measure": _measure,
             "coordinate_check": _check_coordinates,
-            "advise": _advise,
-            "plan": _plan,
-            "diagnose": _diagnose,
+            **{name: functools.partial(_print, name) for name in ("advise", "plan", "diagnose")},
             "compare": _compare,
             "configs": _list_configs,
             "doctor": _examine,
@@ -122,27 +121,9 @@ def _compare(arguments: list[str]) -> int:
     return code
 
 
-def _advise(arguments: list[str]) -> int:
-    """Print a rho for an untrained width."""
-    from flatwide import advise
-
-    print(advise.command(arguments))
-    return DONE
-
-
-def _plan(arguments: list[str]) -> int:
-    """Print the runs that would decide what is undecided."""
-    from flatwide import plan
-
-    print(plan.command(arguments))
-    return DONE
-
-
-def _diagnose(arguments: list[str]) -> int:
-    """Print what may keep SAM from helping; something to try is no failure."""
-    from flatwide import diagnose
-
-    print(diagnose.command(arguments))
+def _print(module: str, arguments: list[str]) -> int:
+    """Print what a command that only reads returns; something to try is no failure."""
+    print(importlib.import_module(f"flatwide.{module}").command(arguments))
     return DONE
 
 

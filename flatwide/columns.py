@@ -27,7 +27,9 @@ RESULT_FIELDS = {
     "epochs": ResultField("completed passes over the training examples", _NUMBER, True),
     "steps": ResultField("completed optimizer steps", int, True),
     "num_gradients": ResultField(
-        "batch gradients that these steps computed; empty if a SAM variant decides this at each step", int
+        "batch gradients that these steps computed; with group_size above 1 two at every step of SAM; empty if a SAM "
+        "variant decides this at each step",
+        int,
     ),
     "seconds": ResultField("time spent in this run, over all its resumptions", _NUMBER, True),
     "metric_name": ResultField("name of the metric, such as accuracy", str, True),

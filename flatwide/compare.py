@@ -5,6 +5,7 @@ radii of a rule are those at which its perturbations are as long as those of `no
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -89,43 +90,34 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
         return parser.format_help().rstrip(), 0
     if not flags.workdir or not flags.rules:
         parser.error("expected --workdir and --rules")
-    if flags.workers is not None and flags.workers < 1:
-        parser.error(f"--workers={flags.workers}: expected 1 or more")
-    if flags.seeds < 2:
-        parser.error(f"--seeds={flags.seeds}: expected 2 or more, for intervals")
+    for name, least, reason in (("workers", 1, ""), ("seeds", 2, ", for intervals")):
+        if (given := getattr(flags, name)) is not None and given < least:
+            parser.error(f"--{name}={given}: expected {least} or more{reason}")
     unknown = [rule for rule in flags.rules if not registry.is_own_file(rule) and rule not in sam.VARIANTS]
     if unknown:
         raise configs.ConfigError([registry.unknown("--rules", rule, sam.VARIANTS) for rule in unknown])
     rules = tuple(dict.fromkeys(map(registry.absolute, flags.rules)))
     # The number of runs and their cost do not depend on the radii.
-    placeholders = {domain: dict.fromkeys(rules, _LENGTHS) for domain in DOMAINS}
-    of_a_seed, _ = study_settings.read(study(rules, placeholders, num_seeds=1)["study"], {})
+    radii: dict[str, dict[str, tuple[float, ...]]] = {domain: dict.fromkeys(rules, _LENGTHS) for domain in DOMAINS}
+    of_a_seed, _ = study_settings.read(study(rules, radii, num_seeds=1)["study"], {})
     if too_many := study_settings.too_many(flags.seeds * study_settings.num_runs(of_a_seed.parts)):
         raise configs.ConfigError([f"--seeds={flags.seeds}: {fault}" for fault in too_many])
     if flags.dry_run:
         from flatwide.study import command as study_command
 
-        config = study(rules, placeholders, num_seeds=flags.seeds, workers=flags.workers)
+        config = study(rules, radii, num_seeds=flags.seeds, workers=flags.workers)
         return f"{study_command.dry_run(config, flags.workdir)}\n{_NOTE}", 0
     disk.check_folder(flags.workdir, f"--workdir={flags.workdir}")
-    radii = _search(rules)
+    say("searching for the radii at which all rules perturb as far as SAM, from an epoch of each domain ...")
+    for domain, rule in itertools.product(DOMAINS, rules):
+        radii[domain][rule] = radii_of(rule, domain)
+        say(f"radii on {domain}, {_short(rule)}: {', '.join(f'{radius:g}' for radius in radii[domain][rule])}")
     config = study(rules, radii, num_seeds=flags.seeds, workers=flags.workers)
     if code := train(config, flags.workdir):
         return "the study is not done; rerun the same command to finish it.", code
     text = page(collect(flags.workdir), rules, radii, num_seeds=flags.seeds)
     Path(flags.workdir, "comparison.md").write_text(text, encoding="utf-8")
     return text, 0
-
-
-def _search(rules: Sequence[str]) -> dict[str, dict[str, tuple[float, ...]]]:
-    """Find the radii of each rule in each domain, and print them."""
-    say("searching for the radii at which all rules perturb as far as SAM, from an epoch of each domain ...")
-    radii: dict[str, dict[str, tuple[float, ...]]] = {domain: {} for domain in DOMAINS}
-    for domain in DOMAINS:
-        for rule in rules:
-            radii[domain][rule] = radii_of(rule, domain)
-            say(f"radii on {domain}, {_short(rule)}: {', '.join(f'{radius:g}' for radius in radii[domain][rule])}")
-    return radii
 
 
 def _parser() -> FlagParser:
@@ -155,23 +147,17 @@ def study(
     """
     parts = {}
     for domain, domain_config in DOMAINS.items():
-        values = {name: value for name, value in domain_config.items() if name not in ("axes", "num_epochs")}
-        once, twice = domain_config["num_epochs"], 2 * domain_config["num_epochs"]
-        points = [
-            {"sam_variant": "normalized", "rho": 0.0, "num_epochs": length}  # the base optimizer
-            for length in (once, twice)
-        ]
+        once = domain_config["num_epochs"]
+        twice = 2 * once
+        points = [("normalized", 0.0, length) for length in (once, twice)]  # the base optimizer
         for rule in rules:
             lengths = (once, twice) if takes_one_gradient(rule) else (once,)
-            points += [
-                {"sam_variant": rule, "rho": rho, "num_epochs": length}
-                for length in lengths
-                for rho in radii[domain][rule]
-            ]
-        axes = domain_config["axes"] | {"seed": tuple(range(num_seeds))}
-        parts[domain] = values | {"points": tuple(points), "axes": axes}
-    settings: dict[str, Any] = {"parts": parts}
-    return {"optimizer": "sam", "study": settings | ({"workers": workers} if workers else {})}
+            points += itertools.product([rule], radii[domain][rule], lengths)
+        parts[domain] = {name: value for name, value in domain_config.items() if name != "num_epochs"} | {
+            "points": tuple(dict(zip(("sam_variant", "rho", "num_epochs"), point, strict=True)) for point in points),
+            "axes": domain_config["axes"] | {"seed": tuple(range(num_seeds))},
+        }
+    return {"optimizer": "sam", "study": {"parts": parts} | ({"workers": workers} if workers else {})}
 
 
 def _variant(rule: str, domain: str) -> tuple[dict[str, Any], Callable[..., sam.AscentRule]]:
@@ -201,12 +187,17 @@ def radii_of(rule: str, domain: str) -> tuple[float, ...]:
     if rule == "normalized":
         return _LENGTHS
     measured = _lengths(rule, domain)
-    return tuple(_solve(measured, length, rule=rule, domain=domain) for length in _LENGTHS)
+    try:
+        return tuple(_solve(measured, length, rule=rule, domain=domain) for length in _LENGTHS)
+    except configs.ConfigError:
+        raise
+    except ValueError as error:
+        raise configs.ConfigError([f"--rules: {rule} cannot be compared on {domain}: {error}"]) from error
 
 
 @functools.lru_cache(maxsize=len(DOMAINS))
-def _first_epoch(domain: str) -> list[tuple[Any, Any]]:
-    """Train the base optimizer for an epoch; return the gradient and the parameters at each step."""
+def _first_epoch(domain: str) -> tuple[Any, Any]:
+    """Train the base optimizer for an epoch; return the gradients and the parameters of its steps, stacked."""
     import jax
 
     from flatwide.experiment import build
@@ -216,12 +207,10 @@ def _first_epoch(domain: str) -> list[tuple[Any, Any]]:
     state, probes = experiment.init(), []
     for step in range(experiment.steps_per_epoch):
         batch = experiment.batch(step)
-        gradient = gradient_of(state.params, state.stats, batch)
-        probes.append(
-            jax.tree.map(np.array, (gradient, state.params))
-        )  # copied, since a step reuses the memory of its state
+        probe = gradient_of(state.params, state.stats, batch), state.params
+        probes.append(jax.tree.map(np.array, probe))  # copied, since a step reuses the memory of its state
         state, _ = experiment.train_step(state, batch)
-    return probes
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *probes)
 
 
 def _lengths(rule: str, domain: str) -> Callable[[float], float]:
@@ -234,29 +223,18 @@ def _lengths(rule: str, domain: str) -> Callable[[float], float]:
 
     from flatwide import trees
 
-    ascent = _variant(rule, domain)[1](1e-3)
-
-    @jax.jit
-    def advance(gradient, params, state):
-        _, state = ascent.perturb(gradient, params, state, 1e-3)
-        return ascent.combine(gradient, gradient, params, state)[1]
-
-    try:
-        probes, state = [], ascent.init(_first_epoch(domain)[0][1])
-        for gradient, params in _first_epoch(domain):
-            probes.append((gradient, params, state))
-            state = advance(gradient, params, state)
-    except ValueError as error:
-        raise configs.ConfigError([f"--rules: {rule} cannot be compared on {domain}: {error}"]) from error
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *probes)
+    ascent, probes = _variant(rule, domain)[1](1e-3), _first_epoch(domain)
 
     @jax.jit
     def length(rho):
-        def norm(probe):
-            gradient, params, state = probe
-            return trees.norm(ascent.perturb(gradient, params, state, rho)[0])
+        def advance(state, probe):
+            gradient, params = probe
+            norm = trees.norm(ascent.perturb(gradient, params, state, rho)[0])
+            _, state = ascent.perturb(gradient, params, state, 1e-3)
+            return ascent.combine(gradient, gradient, params, state)[1], norm
 
-        return jnp.median(jax.vmap(norm)(stacked))
+        first = jax.tree.map(lambda leaf: leaf[0], probes[1])
+        return jnp.median(jax.lax.scan(advance, ascent.init(first), probes)[1])
 
     return lambda rho: float(length(rho))
 
@@ -265,12 +243,9 @@ def _solve(measured: Callable[[float], float], length: float, *, rule: str, doma
     """Find the radius of a length by bisection in the logarithm."""
     low, high = 1e-6, 1e6
     if not measured(low) < length < measured(high):
-        raise configs.ConfigError(
-            [
-                f"--rules: {rule} has perturbations of length {measured(low):.3g} to {measured(high):.3g} on {domain} "
-                f"at radii of {low:g} to {high:g}; expected {length:g} in this range. It must increase with rho."
-            ]
-        )
+        text = f"{rule} has perturbations of length {measured(low):.3g} to {measured(high):.3g} on {domain} at radii of"
+        text += f" {low:g} to {high:g}; expected {length:g} in this range. It must increase with rho."
+        raise configs.ConfigError([f"--rules: {text}"])
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if measured(middle) < length else (low, middle)
@@ -286,44 +261,30 @@ def blocks(
       equal: "steps", where all runs have as many steps, or "gradients", where rules with one gradient per step have
         twice as many.
     """
+    names = ["dataset", "num_params", "num_epochs", "sam_variant", "seed", "test_metric"]
+    metrics = {
+        (row["dataset"], *(int(row[name]) for name in ("num_params", "num_epochs", "seed")), row["sam_variant"],
+         fields.effective_rho(row)): row["test_metric"]
+        for row in fields.done(runs, names)
+    }  # fmt: skip
     arranged = []
-    rows = fields.done(runs, ["dataset", "num_params", "num_epochs", "sam_variant", "seed", "test_metric"])
-    metrics = {_key(row): row["test_metric"] for row in rows}
-    has_one_gradient = {rule: takes_one_gradient(rule) for rule in rules}
     for domain, domain_config in DOMAINS.items():
-        once = domain_config["num_epochs"]
-        length_of_one = once if equal == "steps" else 2 * once
-        dataset = domain_config["dataset"]
-        for size in sorted({int(row["num_params"]) for row in rows if row["dataset"] == dataset}):
+        once, dataset = domain_config["num_epochs"], domain_config["dataset"]
+        of_one = once if equal == "steps" else 2 * once
+        lengths = {rule: of_one if takes_one_gradient(rule) else once for rule in rules}
+        for size in sorted({key[1] for key in metrics if key[0] == dataset}):
 
-            def column(*run: Any, at: tuple = (dataset, size)) -> list[float]:
-                values = [metrics.get((*at, *run, seed)) for seed in range(num_seeds)]
+            def column(length: int, rule: str | None, rho: float, at: tuple = (dataset, size)) -> list[float]:
+                values = [metrics.get((*at, length, seed, rule, rho)) for seed in range(num_seeds)]
                 return [math.nan if value is None else value for value in values]
 
             tables = {
-                rule: np.array(
-                    [
-                        column(rule, rho, length_of_one if has_one_gradient[rule] else once)
-                        for rho in radii[domain][rule]
-                    ]
-                ).T
-                for rule in rules
+                rule: np.array([column(lengths[rule], rule, rho) for rho in radii[domain][rule]]).T for rule in rules
             }
-            arranged.append(
-                ranking.Block(
-                    name=f"{domain}, {size:,} parameters",
-                    base=np.array(column(None, 0.0, length_of_one)),
-                    rules=tables,
-                    radii=radii[domain],
-                )
-            )
+            base = np.array(column(of_one, None, 0.0))  # base runs have no rule
+            name = f"{domain}, {size:,} parameters"
+            arranged.append(ranking.Block(name=name, base=base, rules=tables, radii=radii[domain]))
     return arranged
-
-
-def _key(row: dict[str, Any]) -> tuple:
-    """Return the values that identify a run of the comparison; base runs have no rule."""
-    size, length, seed = (int(row[name]) for name in ("num_params", "num_epochs", "seed"))
-    return row["dataset"], size, row["sam_variant"], fields.effective_rho(row), length, seed
 
 
 def page(runs: Any, rules: Sequence[str], radii: Mapping[str, Mapping[str, Sequence[float]]], *, num_seeds: int) -> str:

@@ -145,7 +145,7 @@ def experiment(directory: RunDirectory) -> "Experiment":
     from flatwide.runs.build import build
 
     jax_settings.start(jax_settings.available_threads())
-    return build(load.read_fields(directory) | {"measurements": ()}, is_local=True)
+    return build(load.read_fields(directory), is_local=True)
 
 
 def ascent(built: "Experiment") -> "sam.Ascent":

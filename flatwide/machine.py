@@ -153,6 +153,16 @@ def with_cpu_devices(count: int) -> dict[str, str]:
     return {"XLA_FLAGS": flags, "JAX_NUM_CPU_DEVICES": str(count)}
 
 
+def free_memory() -> int:
+    """Return the bytes of memory that new arrays can take without others being swapped out."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    found = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    return min([memory(), *found])
+
+
 def memory() -> int:
     """Return the bytes of memory of this machine, or of this process's control group if that is less."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]

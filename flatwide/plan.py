@@ -4,7 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from flatwide.analysis import fields, planning, table, wording
+from flatwide.analysis import fields, planning, table
+from flatwide.answers import wording
 from flatwide.config.parser import FlagParser
 from flatwide.runs import commands
 from flatwide.runs.logs import duration_text

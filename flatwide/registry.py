@@ -19,16 +19,20 @@ from types import MappingProxyType
 
 _OWN = "flatwide_own_file_"
 _MOST_SHOWN = 200  # characters of a value in a message
+_MOST_NAMES, _NEAREST = 24, 8  # names that a message lists; of more, only the nearest to one that resembles some
 
 
 def unknown(field: str, name: object, allowed: Iterable[object]) -> str:
-    """Return the message that a name is unknown, with the nearest and all known names; a name may have any type."""
+    """Return the message that a name is unknown, with the known names, or the nearest of many; it may have any type."""
     allowed = sorted(set(map(str, allowed)))
+    known = {name.lower(): name for name in reversed(allowed)}
     # Longer texts are not misspelled names, and comparing them takes time.
     lowered = name.lower() if isinstance(name, str) and len(name) <= 200 else ""
-    nearest = difflib.get_close_matches(lowered, [item.lower() for item in allowed], n=1, cutoff=0.5)
-    hint = f" Did you mean {next(k for k in allowed if k.lower() == nearest[0])!r}?" if nearest else ""
-    return f"{field}={shown(name)} is not known.{hint} Known: {', '.join(allowed)}."
+    nearest = [known[match] for match in difflib.get_close_matches(lowered, known, n=_NEAREST, cutoff=0.5)]
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    is_cut = len(allowed) > _MOST_NAMES and nearest
+    listed = f"{', '.join(nearest)} and {len(allowed) - len(nearest)} more" if is_cut else ", ".join(allowed)
+    return f"{field}={shown(name)} is not known.{hint} Known: {listed}."
 
 
 def repeated(names: Iterable[str]) -> str:
@@ -86,6 +90,16 @@ def find(field: str, name: str, allowed: Mapping[str, str]) -> Callable:
     if not callable(value):
         raise ValueError(f"{field}={name!r}: {path} defines no function or class {attribute!r}; define it there.")
     return value
+
+
+def fault(field: str, name: str, allowed: Mapping[str, str]) -> str:
+    """Return the message of why `find` fails for a name, or "" if it does not."""
+    try:
+        find(field, name, allowed)
+    except (Exception, SystemExit) as error:
+        is_told = isinstance(error, ValueError) and not is_from_own_file(error)
+        return str(error) if is_told else f"{field}={name!r}: {type(error).__name__}: {error}"
+    return ""
 
 
 def not_a_model(name: str, given: str) -> str:

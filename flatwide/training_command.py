@@ -52,11 +52,13 @@ def train(arguments: list[str], *, about: str) -> int:
 
     if "study" in configs.plain(values):
         _check_alone(given.distributed, faults)
-        return (
-            _preview_study(values, faults, given.workdir)
-            if given.dry_run
-            else train_study(values, faults, given.workdir, keep=keep(values))
-        )
+        if not given.dry_run:
+            return train_study(values, faults, given.workdir, keep=keep(values))
+        from flatwide.study import command
+
+        _check_study(values, faults)
+        print(command.dry_run(values, given.workdir))
+        return DONE
     try:
         config = configs.resolve(values)
     except configs.ConfigError as error:
@@ -81,11 +83,13 @@ def _preview(config: Mapping[str, Any], workdir: str) -> int:
     """Print what would be trained; missing data are a fault nevertheless."""
     from flatwide.runs import jax_settings, preview, records
     from flatwide.runs.identity import locate
+    from flatwide.runs.parts import is_local
 
     jax_settings.start(config["threads"] or jax_settings.available_threads())
-    print(preview.describe(config), flush=True)
+    built = preview.assemble(config)
+    print(preview.describe(built), flush=True)
     status = "new"
-    if preview.is_local(config):
+    if is_local(config):
         directory, _ = locate(config, workdir)
         status = directory.status()
         print(f"run directory: {directory.path} ({status})")
@@ -94,25 +98,26 @@ def _preview(config: Mapping[str, Any], workdir: str) -> int:
     else:
         print(f"run directory: in {workdir}/runs; its name depends on the data")
     if status not in columns.DONE:
-        print(f"estimated time: {_time_text(config)}")
+        print(_cost_text(built))
     return DONE
 
 
-def _time_text(config: Mapping[str, Any]) -> str:
-    """Estimate the duration of a run from some of its steps."""
-    from flatwide.runs import logs, memory, timing
+def _cost_text(built: Any) -> str:
+    """Estimate the memory and the duration of a run, from its compiled program and some of its steps."""
+    from flatwide.runs import logs, memory, preview, timing
 
     logs.say("timing some steps; compiling them may take a minute")
     try:
-        estimate = timing.estimate(config)
+        estimate = timing.estimate(built)
     except memory.OutOfMemoryError as error:
-        return f"none; {error}"
-    text = logs.duration_text(estimate.seconds)
-    if not estimate.is_timed:
-        return f"roughly {text}, from the arithmetic of the network"
-    without = ", without measurements" if config["measurements"] else ""
-    compiling = logs.duration_text(estimate.compile_seconds)
-    return f"about {text}{without}, from some of its steps (compiling them took {compiling}, once on this machine)"
+        return f"estimated time: none; {error}"
+    without = ", measuring not counted" if built.config["measurements"] else ""
+    total = logs.duration_text(estimate.seconds + estimate.compile_seconds)
+    return (
+        f"expected memory: {preview.readable(estimate.num_bytes)} of a device\n"
+        f"estimated time: about {total}{without}, from some of its steps; "
+        f"{logs.duration_text(estimate.compile_seconds)} of it for compiling, once on this machine"
+    )
 
 
 def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) -> int:
@@ -135,11 +140,8 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
         processes.share_signals(received)
         return bool(received)
 
-    def keep_command() -> None:
-        processes.agreed(lambda: keep() and None)
-
     try:
-        runner.run(config, workdir, should_stop=should_stop, on_start=keep_command)
+        runner.run(config, workdir, should_stop=should_stop, on_start=lambda: processes.agreed(lambda: keep() and None))
         processes.agreed(lambda: None)  # the others wait while process 0 measures
     except driver.Stopped as stopped:
         if processes.is_first():
@@ -196,15 +198,6 @@ def _summary(result: Mapping[str, Any]) -> str:
         "seconds": result["seconds"],
     }
     return f"finished: {values_text(shown)}  ({result['num_params']:,} parameters)"
-
-
-def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -> int:
-    """Print what a study would train."""
-    from flatwide.study import command
-
-    _check_study(values, faults)
-    print(command.dry_run(values, workdir))
-    return DONE
 
 
 def _check_study(values: Mapping[str, Any], faults: list[str]) -> None:
@@ -281,8 +274,9 @@ def _report(workdir: str, *, metric: str, tune: Sequence[str], num_planned: int,
 def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[str]) -> str:
     """Return the answer of a study, and where its table and report are."""
     import flatwide
-    from flatwide.analysis import headline, table
-    from flatwide.analysis.answer import answer
+    from flatwide.analysis import table
+    from flatwide.answers import headline
+    from flatwide.answers.answer import answer
 
     diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
     failed = f", {summary.num_failed} failed" if summary.num_failed else ""

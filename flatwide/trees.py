@@ -48,6 +48,11 @@ def size(params: PyTree) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
+def num_bytes(tree: PyTree) -> int:
+    """Return the bytes of the arrays of a tree; shapes and dtypes are enough."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def add(a: PyTree, b: PyTree) -> PyTree:
     """Add two trees leaf by leaf."""
     return jax.tree.map(jnp.add, a, b)

@@ -68,6 +68,14 @@ def test_shared_file_systems_and_missing_locks_are_told(plain_machine, monkeypat
     assert "XDG_CACHE_HOME" in found["compiled programs"].fix
 
 
+def test_a_slurm_that_does_not_answer_is_no_fault_of_a_machine_that_does_not_use_it(plain_machine, tmp_path, capsys):
+    for name, text in (("sbatch", "exit 0"), ("sinfo", "echo 'slurm_load_partitions: Unable to contact' >&2; exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    assert cli.main(["doctor", str(tmp_path)]) == 0
+    assert any(line.startswith("ok   Slurm: slurm_load_partitions: Unable to contact") for line in lines(capsys))
+
+
 def test_the_file_system_of_a_path_is_that_of_its_innermost_mount():
     assert doctor._file_system(Path("/proc/self")) == "proc"
 

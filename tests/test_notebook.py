@@ -53,7 +53,7 @@ def test_the_notebook_is_committed_with_its_outputs_and_without_paths(notebook):
 
 def test_its_page_has_its_text_its_code_and_its_outputs(load_script, notebook):
     pytest.importorskip("mkdocs")
-    pages = load_script("docs/notebook_pages.py")
+    pages = load_script("docs/build/notebook_pages.py")
     page = pages.markdown(notebook, name="digits.ipynb")
     for cell in notebook["cells"]:
         assert "".join(cell["source"]) in page

@@ -7,7 +7,8 @@ from numpy.testing import assert_allclose
 import flatwide
 from flatwide import config as configs
 from flatwide import report, runner
-from flatwide.analysis import answer, gain
+from flatwide.analysis import gain
+from flatwide.answers import answer
 from flatwide.runs import preview
 from flatwide.runs.directory import RunDirectory
 
@@ -52,6 +53,6 @@ def test_the_report_names_the_metric_without_percent(workdir):
 
 
 def test_a_dry_run_counts_what_the_run_will_have(workdir):
-    text = preview.describe(configs.resolve(FIELDS | {"num_neurons": (8,)}))
+    text = preview.describe(preview.assemble(configs.resolve(FIELDS | {"num_neurons": (8,)})))
     assert "data: matrix_factorization, 1,000 training and 1,000 test examples" in text
     assert f"parameters: {8 * 16:,}" in text

@@ -1,4 +1,4 @@
-"""The page of results is what its command writes, and its joint intervals are those of the report."""
+"""The pages have the data of the studies' descriptions, and their joint intervals are those of the report."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import gain, headline
+from flatwide import config as configs
+from flatwide.analysis import gain
+from flatwide.answers import headline
+from flatwide.study import plan
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,20 +18,48 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def results(load_script):
     """Import the command's file."""
-    return load_script("benchmarks/results.py")
+    return load_script("docs/build/results.py")
 
 
 @pytest.fixture(scope="module")
 def tables(load_script):
     """Import the file that reads the tables."""
-    return load_script("benchmarks/result_tables.py")
+    return load_script("docs/build/result_tables.py")
+
+
+def rows_of(text):
+    """Return the rows of all tables, with the texts and targets of links."""
+    return [line for line in text.splitlines() if line.startswith("|")]
 
 
 @pytest.mark.slow
-def test_the_page_and_the_figure_are_what_the_command_writes(results):
-    assert results.PAGE.read_text() == results.page(), "run: python benchmarks/results.py"
+def test_the_tables_of_every_page_are_what_the_command_writes(load_script):
+    for path, text in load_script("docs/build/pages.py").pages().items():
+        assert rows_of(path.read_text()) == rows_of(text) != [], "run: python docs/build/pages.py"
+
+
+def test_every_shipped_study_is_described_with_its_number_of_runs(load_script):
+    described = {study.name: study for study in load_script("docs/build/studies.py").studies()}
+    shipped = {path.stem for path in (ROOT / "configs" / "studies").glob("*.py")}
+    assert {name for name, study in described.items() if study.question} == shipped
+    assert all((ROOT / "docs" / "studies" / f"{name}.md").is_file() for name in described)
+    for name in ("digits_width", "late_sam"):
+        assert (
+            len(plan.expand(configs.load_file(str(ROOT / f"configs/studies/{name}.py"))).runs) == described[name].runs
+        )
+
+
+def test_a_description_with_an_unknown_field_is_refused(load_script, tmp_path):
+    studies = load_script("docs/build/studies.py")
+    (tmp_path / "study.toml").write_text('place = 1\n[results.width]\ndata = "digits"\nmodel = "MLP"\nfolders = "x"\n')
+    with pytest.raises(TypeError, match="folders"):
+        studies._read(tmp_path / "study.toml")
+
+
+@pytest.mark.slow
+def test_the_figure_has_the_gains_of_the_summaries(results):
     drawn = pd.read_csv(f"{results.FIGURE}.csv").dropna(subset=["low"])
-    by_panel = {study.panel: study for study in (*results.REAL, *results.SYNTHETIC_DATA) if study.panel}
+    by_panel = {study.panel: study for study in results.results() if study.panel}
     assert set(drawn["panel"]) == by_panel.keys()
     for panel, rows in drawn.groupby("panel"):
         gains = [width.gain for width in results.widths(by_panel[panel])]
@@ -37,7 +68,7 @@ def test_the_page_and_the_figure_are_what_the_command_writes(results):
 
 def test_rows_have_the_numbers_of_the_studies_own_pages(results):
     """Digits with wrong labels: the numbers of its page, which its report wrote."""
-    (study,) = (study for study in results.REAL if study.panel.startswith("Digits, wrong labels"))
+    (study,) = (study for study in results.results() if study.panel.startswith("Digits, wrong labels"))
     assert results.row(study) in results.PAGE.read_text()
     cells = [cell.strip() for cell in results.row(study).strip("|").split("|")]
     page = (ROOT / "docs" / "studies" / "digits_label_noise.md").read_text()
@@ -84,7 +115,7 @@ def test_a_slope_has_the_errors_of_its_widths(tables, monkeypatch):
     monkeypatch.setattr(tables, "widths", lambda study: rows)
     gains = pd.DataFrame([[0.0] * 8, [1.0] * 8], index=[10, 100])
     monkeypatch.setattr(tables, "seed_gains", lambda study, sizes=None: gains)
-    slope = tables.slope(tables.Study("page", "data", "MLP", "summary.csv"))
+    slope = tables.slope(tables.Result("study", "data", "MLP"))
     assert (slope.value, slope.error) == pytest.approx((1.0, 2**0.5))
 
 
@@ -101,7 +132,7 @@ def test_the_slope_of_tuned_arms_by_hand(results, tables):
             for seed in base.index
         ]
     rise = np.subtract(gains[266610], gains[61035]) / np.log10(266610 / 61035)
-    (study,) = (study for study in results.REAL if study.tune == "weight_decay")
+    (study,) = (study for study in results.results() if study.tune == "weight_decay")
     slope = tables.slope(study)
     assert slope.value == pytest.approx(rise.mean())
     assert slope.error >= rise.std(ddof=1) / 3**0.5
@@ -109,7 +140,7 @@ def test_the_slope_of_tuned_arms_by_hand(results, tables):
 
 def test_gains_of_seeds_are_the_corrected_ones(results, tables):
     """Their means are the gains of the widths, which are corrected for the choice of rho."""
-    studies = [study for study in (*results.REAL, *results.SYNTHETIC_DATA) if study.gains]
+    studies = [study for study in results.results() if study.gains and not study.tune]
     assert len(studies) > 25
     for study in studies:
         gains = tables.seed_gains(study)  # of the seeds that all widths have

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from trained_runs import without_times
 
 from flatwide import config as configs
 from flatwide import experiment, rho_schedules, runner, sam
@@ -18,7 +19,6 @@ from flatwide.training.step import make_step
 FIELDS = {"num_neurons": (8,), "batch_size": 144, "num_train_steps": 20, "learning_rate": 0.3, "rho": 0.3}
 LATE, EARLY = ({"rho_schedule": kind, "rho_switch": 0.65} for kind in ("late", "early"))
 EVERY, WITH_RATE = {"rho_schedule": "every", "rho_every": 3}, {"rho_schedule": "with_learning_rate"}
-TIMES = {"seconds", "started", "finished"}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_number_of_gradients_says_what_groups_and_rules_of_their_own_compute(tmp
         "from flatwide import sam\ndef due(rho):\n    return sam.normalized(rho)._replace(is_due=lambda state: True)\n"
     )
     assert experiment.build(FIELDS | {"sam_variant": f"{tmp_path}/due.py:due"}).num_gradients(20) is None
-    described = preview.describe(configs.resolve(FIELDS | LATE))
+    described = preview.describe(preview.assemble(configs.resolve(FIELDS | LATE)))
     assert "gradients per step: 1.35 (SAM)" in described
 
 
@@ -147,7 +147,7 @@ def test_run_that_is_stopped_goes_on_across_the_switch_to_the_last_bit(tmp_path)
         result = runner.run(fields, tmp_path / name, quiet=True)
         (directory,) = run_directories(tmp_path / name)
         state = checkpoints.load(directory.checkpoints / checkpoints.FINAL, experiment.build(fields).init())[0]
-        results.append(({key: value for key, value in result.items() if key not in TIMES}, state))
+        results.append((without_times(result), state))
     assert results[0][0] == results[1][0]
     assert results[0][0]["num_gradients"] == 27
     jax.tree.map(assert_array_equal, results[0][1], results[1][1])

@@ -7,7 +7,7 @@ import pytest
 @pytest.fixture(scope="module")
 def study_tables(load_script):
     """Import the command's file."""
-    return load_script("benchmarks/study_tables.py")
+    return load_script("docs/build/study_tables.py")
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Whole runs derived again from their configs: that each field reaches the program, and each number the files."""
 
+import ast
 import json
 import math
 import zlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+import flatwide
 from flatwide import config as configs
 from flatwide import experiment, objectives, registry, runner
+from flatwide.config import SCHEMA
 from flatwide.data.digits import digits
 from flatwide.measurements import measuring
 from flatwide.models.mlp import mlp
@@ -279,6 +283,20 @@ def test_fields_reach_what_declares_them():
     expected = objectives.ppo(2, clip_ratio=0.3)
     assert objective.losses(outputs, batch) == expected.losses(outputs, batch)
     assert objective.losses(outputs, batch) != objectives.ppo(2).losses(outputs, batch)
+
+
+def test_every_field_is_used():
+    """A row of the schema alone does nothing: its name is a keyword or a key of the config somewhere in the package."""
+    used = set()
+    for path in Path(flatwide.__file__).parent.rglob("*.py"):
+        if path.name == "schema.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                used |= {argument.arg for argument in node.args.kwonlyargs}
+            elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+                used.add(node.slice.value)
+    assert SCHEMA.keys() - used == set()
 
 
 RANDOM = """

@@ -1,6 +1,7 @@
 """Roles of the columns of a results table: sizes, axes, and fields that only some runs read or that never matter."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from flatwide.config.schema import SCHEMA
 if TYPE_CHECKING:
     import pandas as pd
 
+WIDTH, DEPTH, SIZE = "width", "depth", "size"
+_DEPTHS = ("num_blocks", "num_layers")
 LENGTHS = ("num_epochs", "num_train_steps")
 SHAPES = tuple(name for name, field in SCHEMA.items() if field.shape)  # they determine the width
 SIZES = (*SHAPES, "sparsity", "num_params")  # may vary together with the width
@@ -206,3 +209,20 @@ def metric_name(runs: "pd.DataFrame", metric: str = "test_metric") -> str:
         return "loss"
     names = runs["metric_name"].dropna() if "metric_name" in runs.columns else []
     return str(next(iter(names), "metric"))
+
+
+def what_grows(runs: "pd.DataFrame") -> str:
+    """Return what makes the networks of some runs larger: WIDTH, DEPTH, or SIZE where both do."""
+    shapes = [name for name in SHAPES if name in runs.columns]
+    varying = {name: set(map(str, runs[name].dropna())) for name in shapes}
+    growing = set()
+    for name, values in varying.items():
+        if len(values) < 2:
+            continue
+        layers = [re.findall(r"\d+", value) for value in values]
+        if name in _DEPTHS:
+            growing.add(DEPTH)
+            continue
+        growing |= {DEPTH} if len(set(map(len, layers))) > 1 else set()
+        growing |= {WIDTH} if len({tuple(sorted(set(numbers))) for numbers in layers}) > 1 else set()
+    return SIZE if len(growing) > 1 else next(iter(growing), WIDTH)

@@ -10,7 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flatwide.analysis import estimates, table
+from flatwide.analysis import arms, estimates, table
+from flatwide.analysis.estimates import Scores
 from flatwide.analysis.widths import Width
 from flatwide.columns import FRACTION_METRICS
 
@@ -165,3 +166,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Write rows of cells as lines of text with right-aligned columns."""
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.rjust(size) for cell, size in zip(row, sizes, strict=True)) for row in rows]
+
+
+@table.for_part
+def scores_of_sam(part: table.Part) -> Scores:
+    """Score SAM itself, against zero, at the widths that have a gain; larger is better."""
+    return arms.scores([width.comparison.sam_alone for width in part.widths])

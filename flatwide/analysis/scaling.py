@@ -11,17 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import arms, estimates, interpolation, questions, table, wording
+from flatwide.analysis import arms, axes, estimates, interpolation, table
 
 EXAMPLES = "train_examples"
 PARAMETERS, PER_EXAMPLE, OVER_INTERPOLATION = "num_params", "num_params_per_example", "num_params_over_interpolation"
 MEASURES = (PARAMETERS, PER_EXAMPLE, OVER_INTERPOLATION)
 _COEFFICIENTS = 4  # of a curve: a cubic in the logarithm of the measure
-_WORDS = {
-    PARAMETERS: "the number of parameters",
-    PER_EXAMPLE: "parameters per training example",
-    OVER_INTERPOLATION: "parameters relative to the number from which {base} fits its labels",
-}
 
 
 class Gains(NamedTuple):
@@ -197,30 +192,9 @@ def _jackknife(whole: float, without: np.ndarray, alone: float, stretch: float) 
 def by_setting(split: table.Split) -> Iterator[tuple[dict[str, Any], table.Part, Scaling]]:
     """Yield the fixed settings, a part and the comparison for each setting with several numbers of examples."""
     for domain in split.domains:
-        for axis, front, parts in questions.numeric_axes(domain):
+        for axis, front, parts in axes.numeric_axes(domain):
             if axis == EXAMPLES and (gains := arrange(parts)) is not None:
                 yield front, parts[0], compare(gains)
-
-
-def sentence(comparison: Scaling, units: wording.Units, base: str) -> str:
-    """Write how close to one curve the gains lie against each measure, and which is closest; "" below three seeds."""
-    with_interval = {name: variance for name, variance in comparison.variances.items() if math.isfinite(variance.low)}
-    if len(with_interval) < 2:
-        return ""
-    square = units.factor**2
-    unit = " points²" if units.is_percent else ""
-
-    def amount(variance: Variance) -> str:
-        value, low, high = (max(square * end, 0) for end in (variance.value, variance.low, variance.high))
-        return f"{value:.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
-
-    words = {name: text.format(base=base) for name, text in _WORDS.items()}
-    counts = ", ".join(f"{count:,}" for count in dict.fromkeys(comparison.gains.examples.tolist()))
-    listed = "; ".join(f"{amount(variance)} against {words[name]}" for name, variance in with_interval.items())
-    text = f"The true gains for {counts} training examples deviate from one curve with a variance of {listed}"
-    if OVER_INTERPOLATION not in with_interval:
-        text += f"; the size from which {base} fits its labels is not known for every number of examples"
-    return f"{text}: {_nearest(comparison, with_interval, words)}; {len(comparison.gains.seeds)} seeds."
 
 
 def nearest(comparison: Scaling) -> str | None:
@@ -228,12 +202,12 @@ def nearest(comparison: Scaling) -> str | None:
     with_interval = {name: variance for name, variance in comparison.variances.items() if math.isfinite(variance.low)}
     if len(with_interval) < 2:
         return None
-    least, larger = _least(comparison, with_interval)
+    least, larger = closest(comparison, with_interval)
     is_alone = len(larger) == len(with_interval) - 1 and all(with_interval[name].low > 0 for name in larger)
     return least if is_alone and with_interval[least].low <= 0 else None
 
 
-def _least(comparison: Scaling, with_interval: Mapping[str, Variance]) -> tuple[str, list[str]]:
+def closest(comparison: Scaling, with_interval: Mapping[str, Variance]) -> tuple[str, list[str]]:
     """Find the measure of the smallest variance, and the others whose variance is significantly larger."""
     least = min(with_interval, key=lambda name: with_interval[name].value)
 
@@ -243,20 +217,3 @@ def _least(comparison: Scaling, with_interval: Mapping[str, Variance]) -> tuple[
         return comparison.differences[other, least].low > 0
 
     return least, [name for name in with_interval if name != least and is_larger(name)]
-
-
-def _nearest(comparison: Scaling, with_interval: Mapping[str, Variance], words: Mapping[str, str]) -> str:
-    """Write which measure gives one curve, as far as the intervals show."""
-    if (name := nearest(comparison)) is not None:
-        return f"as far as the seeds show, they form one curve against {words[name]}, and only against that"
-    least, larger = _least(comparison, with_interval)
-    apart = [name for name, variance in with_interval.items() if variance.low > 0]
-    text = "the seeds do not show against which of these they form one curve"
-    if len(apart) == len(with_interval):
-        text = "they do not form one curve against any of these"
-    elif apart:
-        text = f"they do not form one curve against {' or against '.join(words[name] for name in apart)}"
-    if larger:
-        others = " and ".join(words[name] for name in larger)
-        text += f", and are closer to one against {words[least]} than against {others}"
-    return text

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from flatwide import registry
-from flatwide.analysis import arms, comparisons, fields, verdict, widths, wording
+from flatwide.analysis import arms, comparisons, fields, metrics, verdict, widths
 from flatwide.analysis.estimates import Scores
 from flatwide.columns import COLLAPSED
 
@@ -56,9 +56,9 @@ class _Asked:
         return fields.base_name(self.runs)
 
     @cached_property
-    def units(self) -> wording.Units:
+    def units(self) -> metrics.Units:
         """The units of the compared metric."""
-        return wording.units(self.runs, self.question.metric)
+        return metrics.units(self.runs, self.question.metric)
 
     @cached_property
     def chosen_by(self) -> str:
@@ -97,8 +97,8 @@ class Part(_Asked):
 
     @cached_property
     def what_grows(self) -> str:
-        """What makes the networks larger, see `wording.what_grows`."""
-        return wording.what_grows(self.runs)
+        """What makes the networks larger, see `fields.what_grows`."""
+        return fields.what_grows(self.runs)
 
     @cached_property
     def widths(self) -> list[widths.Width]:

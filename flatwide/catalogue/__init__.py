@@ -10,6 +10,8 @@ from flatwide import registry
 from flatwide.catalogue.entries import DRAWN, HEADLINE, LISTED, OTHER, Measurement, Quantity
 from flatwide.catalogue.shipped import MEASUREMENTS
 
+_DIGITS = 8  # of the digest of a user's file; a shipped definition has a far shorter version
+
 
 def entry(name: str) -> Measurement:
     """Return the entry of a measurement by the first part of its columns; defaults for a user-defined one."""
@@ -64,13 +66,23 @@ def has_headline(measurement: str) -> bool:
 
 
 def title(name: str) -> str:
-    """Return the name of a measurement in files and columns: its name, or that of the function in a user's file."""
+    """Return the name of a measurement in tables: its name, or that of the function in a user's file."""
+    return in_tables(word(name), version(name))
+
+
+def word(name: str) -> str:
+    """Return the name of a measurement in its files, where the version tells a user's from a shipped one."""
     return name.rpartition(":")[2] if registry.is_own_file(name) else name
+
+
+def in_tables(word: str, version: str) -> str:
+    """Return the name in tables of a measurement in a file: `own_...` for a user's that has the name of a shipped."""
+    return f"own_{word}" if len(version) == _DIGITS and word in MEASUREMENTS else word
 
 
 def version(name: str) -> str:
     """Return the version of a measurement's definition: a number, or a digest of a user's file."""
-    return registry.content_digest(name)[:8] if registry.is_own_file(name) else str(entry(name).version)
+    return registry.content_digest(name)[:_DIGITS] if registry.is_own_file(name) else str(entry(name).version)
 
 
 def faults(what: str, names: Sequence[str]) -> list[str]:
@@ -81,18 +93,12 @@ def faults(what: str, names: Sequence[str]) -> list[str]:
     """
     messages, titles = [], {}
     for name in dict.fromkeys(map(registry.absolute, names)):
-        try:
-            if registry.is_own_file(name) or name not in MEASUREMENTS:
-                find(what, name)
-        except (Exception, SystemExit) as error:
-            is_told = isinstance(error, ValueError) and not registry.is_from_own_file(error)
-            messages.append(str(error) if is_told else f"{what}={name!r}: {type(error).__name__}: {error}")
+        # A shipped one is not imported: it needs JAX.
+        if name not in MEASUREMENTS and (message := registry.fault(what, name, dict.fromkeys(MEASUREMENTS, ""))):
+            messages.append(message)
             continue
-        word = title(name)
-        if registry.is_own_file(name) and word in MEASUREMENTS:
-            messages.append(f"{what}={name!r}: {word!r} is the name of a measurement of flatwide; choose another.")
-        elif titles.setdefault(word, name) != name:
-            messages.append(f"{what}={name!r}: {titles[word]!r} has the same name; rename one of the two functions.")
+        if (first := titles.setdefault(title(name), name)) != name:
+            messages.append(f"{what}={name!r}: {first!r} has the same name; rename one of the two functions.")
     return messages
 
 

@@ -54,6 +54,8 @@ def resolve_fields(values: Mapping[str, Any] | str | os.PathLike) -> dict[str, A
     compared = config | {name: field.default for name, field in SCHEMA.items() if name in wrong}
     faults = [*wrong.values(), *_unknown_names(config), *_contradictions(compared, wrong.keys())]
     faults += [] if "measurements" in wrong else catalogue.faults("config.measurements", config["measurements"])
+    if config["on_metrics"] and "on_metrics" not in wrong:
+        faults += filter(None, [registry.fault("config.on_metrics", config["on_metrics"], {})])
     if faults:
         raise ConfigError(faults)
     return _final_names(config)
@@ -138,7 +140,7 @@ def _final_names(config: dict[str, Any]) -> dict[str, Any]:
     if config["num_tokens"] is not None:
         tokens_per_step = config["batch_size"] * config["context_length"]
         config |= {"num_train_steps": -(-config["num_tokens"] // tokens_per_step), "num_tokens": None}
-    user_files = {name: registry.absolute(config[name]) for name in MAY_BE_OWN}
+    user_files = {name: registry.absolute(config[name]) for name in (*MAY_BE_OWN, "on_metrics") if config[name]}
     return config | user_files | {"measurements": tuple(measured), "measure_epochs": epochs}
 
 

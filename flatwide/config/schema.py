@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from flatwide.registry import shown
+from flatwide.registry import is_own_file, shown
 
 
 class ConfigError(ValueError):
@@ -72,6 +72,7 @@ AVERAGE = Check(lambda v: v in ("none", "ema", "swa"), "none, ema or swa")
 TOKENIZER = Check(lambda v: v in ("bytes", "bpe", "none"), "bytes, bpe or none")
 REINITIALIZED = Check(lambda v: v in ("none", "head"), "none or head")
 DECAYED = Check(lambda v: v in ("all", "kernels"), "all or kernels")
+OWN_FUNCTION = Check(is_own_file, "path/to/file.py:function")
 TWO_BELOW_ONE = Check(lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers in [0, 1)")
 
 _LONGEST_RANGE = 100_000  # values of an axis that is a `range`
@@ -178,6 +179,7 @@ SCHEMA: dict[str, Field] = {
     "steps_per_eval": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
     "log_every_steps": Field(100, "int", AT_LEAST_ONE, identity=False, compiled=False),
     "checkpoint_every_seconds": Field(10.0, "float", NOT_NEGATIVE, identity=False, compiled=False),
+    "on_metrics": Field(None, "str", OWN_FUNCTION, optional=True, identity=False, compiled=False),
     "restore_checkpoint": Field(True, "bool", identity=False, compiled=False),
     "threads": Field(None, "int", THREADS, optional=True, compiled=False),
     "group_size": Field(1, "int", AT_LEAST_ONE, compiled=False),
@@ -201,6 +203,7 @@ STUDY: dict[str, Field] = {
     "workers": Field(None, "int", AT_LEAST_ONE, optional=True),
     "workers_per_gpu": Field(1, "int", AT_LEAST_ONE),
     "devices_per_run": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "group_size": Field(None, "str", Check(lambda v: v == "auto", "'auto'"), optional=True),
     "address": Field(None, "str", optional=True),
     "slurm": Field({}, "mapping"),
     "tensorboard": Field(False, "bool"),

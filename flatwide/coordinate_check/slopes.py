@@ -18,7 +18,7 @@ import numpy as np
 from flatwide import config as configs
 from flatwide import parameterization, streams, trees, workloads
 from flatwide.analysis import estimates
-from flatwide.measure import layer_outputs as layers
+from flatwide.coordinate_check import layer_outputs as layers
 from flatwide.runs import build, parts
 from flatwide.runs.experiment import Experiment
 from flatwide.training.state import State

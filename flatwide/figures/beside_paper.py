@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from flatwide.analysis import fields, paper
+from flatwide import paper
+from flatwide.analysis import fields
 from flatwide.figures.gain import gain_against_width, metric_against_width
 from flatwide.figures.labels import label, setting
 from flatwide.figures.pieces import GAIN, RHO, Figure, Look, Piece, capital, interval

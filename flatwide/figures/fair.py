@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flatwide.analysis import comparisons, fields, paper, table, tuned
+from flatwide import paper
+from flatwide.analysis import comparisons, fields, table, tuned
 from flatwide.analysis.comparisons import Compared
 from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from flatwide.analysis import estimates, fields, gain, paper, rho, table
+from flatwide import paper
+from flatwide.analysis import estimates, fields, gain, rho, table
 from flatwide.analysis.widths import Width
 from flatwide.catalogue.entries import SECTIONS
 from flatwide.figures import study_curves

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flatwide import catalogue
-from flatwide.analysis import fields, measured, paper, quantities
+from flatwide import catalogue, paper
+from flatwide.analysis import fields, measured, quantities
 from flatwide.analysis.measured import Measured
 from flatwide.catalogue.entries import CURVATURE, DRAWN, DYNAMICS, HEADLINE, ArrayFigure, Quantity
 from flatwide.figures import contours, edges, functions, landscape, spectra, study_curves

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import fields, paper, table, widths
+from flatwide import paper
+from flatwide.analysis import fields, table, widths
 from flatwide.figures import rendering
 from flatwide.figures.labels import setting
 from flatwide.figures.tables import Table

@@ -23,7 +23,6 @@ your own. The modules, in order of dependency:
                              the observed linear rate, smoothness and PL constants, and the rate of the theory
     loss_rise                the rise of the loss nearby (sharpness)
     layerwise                the same for single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
-    layer_outputs            the contribution of each leaf to a network
     robustness               noisy and rounded weights
     torch                    the loss of a PyTorch module as a function of params
     subspace, landscape      lines and planes, and the loss on them
@@ -31,6 +30,7 @@ your own. The modules, in order of dependency:
 
 from flatwide.measure import torch as torch
 from flatwide.measure.convergence import ConvergenceBound, convergence_bound
+from flatwide.measure.inputs import Problem, example_problem, problem
 from flatwide.measure.landscape import Barrier, barrier, surface
 from flatwide.measure.layerwise import Layer, Layers, ascent_shares, block_traces, blocks, layers
 from flatwide.measure.loss_rise import Sharpness, sharpness
@@ -81,6 +81,7 @@ __all__ = [
     "Moments",
     "NegativeCurvature",
     "Operator",
+    "Problem",
     "Sharpness",
     "SmoothnessAndPL",
     "SpectralDensity",
@@ -94,6 +95,7 @@ __all__ = [
     "diagonal",
     "edge_of_stability",
     "effective_rho",
+    "example_problem",
     "frobenius_norm",
     "hessian_moments",
     "hessian_operator",
@@ -109,6 +111,7 @@ __all__ = [
     "preconditioned_edge",
     "preconditioned_operator",
     "principal_subspace",
+    "problem",
     "random_directions",
     "rounded_weights",
     "sharpness",

@@ -12,6 +12,7 @@ from flatwide import trees
 from flatwide.measure import host
 from flatwide.types import Array, PyTree
 
+CHUNK_BYTES = 2**28  # of examples in parallel that choose their own number: a quarter of a GiB, small for any machine
 _MOST_SHAPES = 8  # of streamed batches; a choice: each is compiled separately, in seconds
 
 

@@ -28,6 +28,8 @@ class Problem:
     params: arrays, masked, with None for each non-numeric leaf. mask: like params, or None.
     data: batches on the device or streamed; or, of single examples, a pytree with their leading axis.
     extra: (), or one pytree in a tuple.
+
+    `problem` and `example_problem` make one.
     """
 
     loss_fn: Callable = field(metadata={"static": True})
@@ -40,8 +42,23 @@ class Problem:
         """Compute the loss of a batch, or of an example."""
         return self.loss_fn(params, batch, *self.extra)
 
+    @property
+    def examples(self) -> PyTree:
+        """Return the single examples.
+
+        Raises: ValueError for a problem of batches.
+        """
+        if isinstance(self.data, batching.Batches | batching.Streamed):
+            raise ValueError("a problem of batches: expected measure.example_problem(per_example_loss, params, data).")
+        return self.data
+
     def mean(self, function: Callable[[PyTree], PyTree]) -> PyTree:
-        """Compute the mean of a function of a batch over the batches."""
+        """Compute the mean of a function of a batch over the batches.
+
+        Raises: ValueError for a problem of single examples.
+        """
+        if not isinstance(self.data, batching.Batches | batching.Streamed):
+            raise ValueError("a problem of single examples: expected measure.problem(loss_fn, params, batches).")
         return batching.mean(function, self.data)
 
     def gradient(self, params: PyTree) -> PyTree:
@@ -54,31 +71,69 @@ class Problem:
         return lambda vector: trees.apply_mask(product(vector), self.mask)
 
 
-def read(
+def problem(
     loss_fn: Callable,
     params: PyTree,
-    batches: PyTree | None,
+    batches: PyTree | None = None,
     *,
-    mask: PyTree | None,
-    extra: PyTree | None,
-    batch_size: int | None,
-    weigh: Callable[[PyTree], float] | None,
+    mask: PyTree | None = None,
+    extra: PyTree | None = None,
+    batch_size: int | None = None,
+    weigh: Callable[[PyTree], float] | None = None,
 ) -> Problem:
-    """Prepare the arguments of `hessian_operator`, which other measurements of a mean loss share.
+    """Return the mean loss over a data set at given parameters, which curvature and sharpness are measured of.
 
     Args:
-      params: pytree of real numbers; other leaves, such as activation functions, are passed to the loss unchanged, and
-        vectors have None in their place. 16-bit numbers are converted to 32 bits.
-      batches: None for a loss of (params, *extra), which reads no data.
-    Raises: ValueError as `hessian_operator`.
+      loss_fn: (params, batch) -> mean loss of the batch, a scalar; (params, batch, extra) where `extra` is given. The
+        caller puts a network with batch norm in evaluation mode; a loss without second derivatives at a kink (ReLU) has
+        the Hessian of the smooth piece that params lie on. Pass the same function object in each call, so that calls
+        share their compiled programs.
+      params: pytree of P real numbers in all, all finite; other leaves, such as activation functions, are passed to the
+        loss unchanged, and vectors have None in their place. 16-bit numbers are converted to 32 bits.
+      batches: a pytree of arrays with a leading axis of N examples, or a list of such batches of any sizes. A loader
+        that can be read again, or a function that returns an iterator, is read for each mean, one batch in memory at a
+        time; it must yield the same NumPy arrays each time. None for a loss of (params, *extra), which reads no data.
+      mask: booleans that broadcast to the leaves of params; pruned weights (False) are and stay zero, and matrices have
+        the rows and columns of kept weights only.
+      extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.
+      batch_size: examples in memory at once; None for each batch whole.
+      weigh: batch -> weight of its mean, such as its number of tokens; None for its number of examples.
+    Raises: ValueError for no data, params or a mask that do not fit, or a parameter that is not finite.
     Warns: UserWarning if the loss looks like a sum over its examples instead of a mean.
+    Equation: L(params) = sum_b w_b L_b(params) / sum_b w_b, with w_b the weight of batch b.
     """
     params, mask, loss_fn = numbers(params, mask, loss_fn)
     loss_fn, data = with_data(loss_fn, batches, batch_size, weigh)
-    problem = Problem(loss_fn=loss_fn, params=params, mask=mask, data=data, extra=_optional(extra))
+    read = Problem(loss_fn=loss_fn, params=params, mask=mask, data=data, extra=_optional(extra))
     if batches is not None and weigh is None:
-        _warn_of_sum(problem)
-    return problem
+        _warn_of_sum(read)
+    return read
+
+
+def example_problem(
+    per_example_loss: Callable,
+    params: PyTree,
+    data: PyTree,
+    *,
+    mask: PyTree | None = None,
+    extra: PyTree | None = None,
+) -> Problem:
+    """Return the losses of single examples at given parameters, for measurements of how much the examples differ.
+
+    Args:
+      per_example_loss: (params, example) -> the loss of one example, a scalar; (params, example, extra) where `extra`
+        is given. An example is one row of every leaf of `data`. Batch norm must be in evaluation mode.
+      data: pytree of arrays with a leading axis of n examples; a loader is read into memory.
+      params, mask, extra: as for `problem`.
+    Raises: ValueError for params or a mask that do not fit, or no examples.
+    """
+    params, mask, per_example_loss = numbers(params, mask, per_example_loss)
+    if batching.is_loader(data):
+        data = jax.tree.map(lambda *parts: np.concatenate(parts), *batching.read(data))
+    data = jax.tree.map(jnp.asarray, data)
+    if not batching.num_examples(data):
+        raise ValueError("data: expected at least one example; the data set is empty.")
+    return Problem(loss_fn=per_example_loss, params=params, mask=mask, data=data, extra=_optional(extra))
 
 
 def with_data(
@@ -88,20 +143,6 @@ def with_data(
     if batches is None:
         return _WithoutData(function), batching.no_data()
     return function, batching.prepare(batches, batch_size=batch_size, weigh=weigh)
-
-
-def of_examples(
-    loss_fn: Callable, params: PyTree, data: PyTree, *, mask: PyTree | None, extra: PyTree | None
-) -> Problem:
-    """Prepare a loss of single examples.
-
-    Raises: ValueError for params or a mask that do not fit, or no examples.
-    """
-    params, mask, loss_fn = numbers(params, mask, loss_fn)
-    data = jax.tree.map(jnp.asarray, data)
-    if not batching.num_examples(data):
-        raise ValueError("data: expected at least one example; the data set is empty.")
-    return Problem(loss_fn=loss_fn, params=params, mask=mask, data=data, extra=_optional(extra))
 
 
 def numbers(params: PyTree, mask: PyTree | None, function: Callable) -> tuple[PyTree, PyTree | None, Callable]:
@@ -264,7 +305,7 @@ def warn_of_sum(once: float, twice: float) -> None:
         warnings.warn(
             f"loss_fn looks like a sum over examples: it is {once:.6g} for some examples and {twice:.6g} if each is "
             "duplicated. A sum is too large by a factor of the batch size; return the mean over the batch.",
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

@@ -1,7 +1,8 @@
 """Curvature and sharpness of parts of a network, such as its layers, with the other parameters fixed."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from flatwide import trees
 from flatwide.measure import inputs
 from flatwide.measure.inputs import Problem
 from flatwide.measure.loss_rise import ascent_direction, check_radius, climbed, sizes_within
-from flatwide.measure.operators import Operator, hessian_of
+from flatwide.measure.operators import Operator, hessian_operator
 from flatwide.measure.spectrum.eigenvalues import top_eigenvalues
 from flatwide.measure.spectrum.trace import Estimate, grouped_traces
 from flatwide.types import Array, PyTree
@@ -47,9 +48,7 @@ class Layers(NamedTuple):
 
 
 def layers(
-    loss_fn: Callable,
-    params: PyTree,
-    batches: PyTree | None = None,
+    problem: Problem,
     *,
     key: Array,
     rho: float,
@@ -59,16 +58,11 @@ def layers(
     num_probes: int = 20,
     num_deflated: int = 15,
     num_steps: int = 20,
-    mask: PyTree | None = None,
-    extra: PyTree | None = None,
-    batch_size: int | None = None,
-    weigh: Callable[[PyTree], float] | None = None,
 ) -> Layers:
     """Measure the sharpness of the loss in each layer of a network.
 
     Args:
-      loss_fn, params, batches, mask, extra, batch_size, weigh: as for `hessian_operator`.
-      key: PRNG key; the same key gives the same result.
+      problem: of batches. key: PRNG key; the same key gives the same result.
       rho: radius of each group's ball, > 0, in parameter units.
       groups: name -> pattern of the names of its leaves (`block_0/*`, as in a shell), or several; groups may overlap.
         None: leaves with the same parent form a group, that is a layer; layers that are masked entirely are omitted.
@@ -76,7 +70,7 @@ def layers(
       num_probes, num_deflated: of the traces, as for `trace`; all groups share the same products.
       num_steps: of the ascent, at most; it starts from SAM's point.
     Returns: Layers.
-    Raises: ValueError as `hessian_operator`, for a pattern that matches no leaf, or an option out of range.
+    Raises: ValueError for a pattern that matches no leaf, or an option out of range.
     Equation: with H_gg the rows and columns of group g: lambda_max(H_gg), tr H_gg, |eps_g|^2 / |eps|^2, and the maximum
       of L(w + eps_g) - L(w) over |eps_g| <= rho, a lower bound of it. The traces and shares of disjoint groups add up
       to those of the network; the eigenvalues are at most that of the network.
@@ -87,11 +81,10 @@ def layers(
     check_radius(rho)
     if num_steps < 1:
         raise ValueError(f"num_steps={num_steps}: expected at least 1.")
-    problem = inputs.read(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    hessian, names = hessian_of(problem), group_names(problem.params, groups, problem.mask)
+    hessian, names = hessian_operator(problem), group_names(problem.params, groups, problem.mask)
     probe_key, *keys = jax.random.split(inputs.random_key(key), len(names) + 1)
     traces = block_traces(hessian, groups, key=probe_key, num_probes=num_probes, num_deflated=num_deflated)
-    shares = _shares(problem, names, adaptive, scales)
+    shares = ascent_shares(problem, groups=groups, adaptive=adaptive, scales=scales)
     measured, cost = {}, next(iter(traces.values())).cost + 0.5
     for layer_key, (name, block) in zip(keys, blocks(hessian, groups).items(), strict=True):
         top = top_eigenvalues(block, 1, key=layer_key, which="largest")
@@ -127,13 +120,7 @@ def blocks(operator: Operator, groups: Groups | None = None) -> dict[str, Operat
     Cost: each product costs one of the whole matrix; all blocks share their compiled programs.
     """
     return {
-        name: Operator(
-            params=operator.params,
-            arrays=operator,
-            mask=inputs.selected(operator.params, operator.mask, members),
-            open_product=_block,
-            cost=operator.cost,
-        )
+        name: replace(operator, mask=inputs.selected(operator.params, operator.mask, members))
         for name, members in group_names(operator.params, groups, operator.mask).items()
     }
 
@@ -163,36 +150,19 @@ def block_traces(
 
 
 def ascent_shares(
-    loss_fn: Callable,
-    params: PyTree,
-    batches: PyTree | None = None,
-    *,
-    groups: Groups | None = None,
-    adaptive: bool = False,
-    scales: PyTree | None = None,
-    mask: PyTree | None = None,
-    extra: PyTree | None = None,
-    batch_size: int | None = None,
-    weigh: Callable[[PyTree], float] | None = None,
+    problem: Problem, *, groups: Groups | None = None, adaptive: bool = False, scales: PyTree | None = None
 ) -> dict[str, float]:
     """Compute the share of SAM's perturbation that lies in each group of parameters.
 
     Args:
-      loss_fn, params, batches, mask, extra, batch_size, weigh: as for `hessian_operator`.
-      groups, adaptive, scales: as for `layers`.
+      problem: of batches. groups, adaptive, scales: as for `layers`.
     Returns: name of a group -> |eps_g|^2 / |eps|^2; 0 for all groups if the gradient is 0.
-    Raises: ValueError as `hessian_operator`, or for a pattern that matches no leaf.
+    Raises: ValueError for a pattern that matches no leaf.
     Equation: eps = rho T^2 g / |T g| as in `sharpness`; the shares do not depend on rho.
     Cost: one gradient.
     Source: Foret et al. (2021), arXiv 2010.01412, for the perturbation.
     """
-    problem = inputs.read(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    return _shares(problem, group_names(problem.params, groups, problem.mask), adaptive, scales)
-
-
-def _shares(
-    problem: Problem, members: dict[str, tuple[str, ...]], adaptive: bool, scales: PyTree | None
-) -> dict[str, float]:
+    members = group_names(problem.params, groups, problem.mask)
     squares = _squares(problem, adaptive)
     squares = squares if scales is None else jax.tree.map(lambda square, scale: scale**2 * square, squares, scales)
     by_name = {trees.path_name(path): float(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(squares)}
@@ -224,11 +194,3 @@ def group_names(params: PyTree, groups: Groups | None, mask: PyTree | None) -> d
     if not groups:
         raise ValueError("groups={}: expected at least one group, or None for the layers.")
     return {name: trees.matching(names, patterns) for name, patterns in groups.items()}
-
-
-def _block(operator: Operator, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
-    return jax.tree_util.Partial(_block_product, operator.open_product(operator.arrays, operator.mask), mask)
-
-
-def _block_product(product: Callable[[PyTree], PyTree], mask: PyTree, vector: PyTree) -> PyTree:
-    return trees.apply_mask(product(trees.apply_mask(vector, mask)), mask)

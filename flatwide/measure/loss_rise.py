@@ -25,7 +25,7 @@ _LONGEST = 3.0  # length of a step in radii, before projection onto the ball: mo
 class Sharpness(NamedTuple):
     """The rise of the loss near given parameters.
 
-    value: L(w + eps) - L(w), in units of loss; with microbatches their mean. inf where a perturbed loss is not finite.
+    value: L(w + eps) - L(w), in units of loss; by batch, its mean. inf where a perturbed loss is not finite.
     standard_error: of the average, over the pairs drawn; 0 for "sam"; NaN for "worst", a lower bound of the maximum,
       and for an infinite average.
     gap: of "worst", rho |grad| - <grad, eps>, in units of loss: the further rise within the ball if the loss were
@@ -34,7 +34,7 @@ class Sharpness(NamedTuple):
       no loss is at a minimum. A higher peak, or an edge of the loss's domain, that no ascent reached goes undetected.
     values: one for each start ("worst", SAM's first) or pair ("average"). Starts that disagree show several maxima.
     loss: L(w).
-    perturbation: eps of the value, like params; None for the average and for microbatches.
+    perturbation: eps of the value, like params; None for the average and by batch.
     num_evaluations: number of gradients over the data set; for the average, of losses.
     """
 
@@ -48,40 +48,30 @@ class Sharpness(NamedTuple):
 
 
 def sharpness(
-    loss_fn: Callable,
-    params: PyTree,
-    batches: PyTree | None = None,
+    problem: Problem,
     *,
     rho: float,
     kind: Kind = "worst",
     adaptive: bool = False,
-    microbatch: int | None = None,
+    is_by_batch: bool = False,
     key: Array | None = None,
     num_steps: int = 50,
     num_starts: int = 2,
     num_samples: int = 100,
     tolerance: float = 1e-3,
     within: str | Sequence[str] | None = None,
-    mask: PyTree | None = None,
-    extra: PyTree | None = None,
-    batch_size: int | None = None,
-    weigh: Callable[[PyTree], float] | None = None,
 ) -> Sharpness:
     """Measure the rise of the mean loss over a data set within a distance rho.
 
     Args:
-      loss_fn: (params, batch) -> mean loss of the batch; (params, batch, extra) where `extra` is given. Pass the same
-        function object in each call, so that calls share their compiled program.
-      params: pytree of P real numbers in all, all finite.
-      batches: a pytree of arrays with a leading axis of N examples, or a list of such batches of any sizes.
+      problem: of batches, at P kept weights.
       rho: radius, > 0; in units of parameters, or relative to them with `adaptive`.
       kind: "worst": the highest loss in the ball |T^-1 eps| <= rho that projected gradient ascent finds, from SAM's
         point and from random points; never below 0 and never below "sam". "average": the mean over eps = T z with z
         normal, E|z|^2 = rho^2. "sam": at the point of SAM's ascent step.
       adaptive: T = |w| + 0.01 for kernels, as ASAM; False: T = 1.
-      microbatch: m examples that share a perturbation (m-sharpness): each m consecutive rows of each batch get a
-        separate perturbation, and the results are averaged; a last group may be smaller. None: the whole data set. Not
-        for the average, which it would not change.
+      is_by_batch: each batch of the problem gets a separate perturbation, and the results are averaged; with
+        `batch_size=m` of the problem this is m-sharpness. Not for the average, which it would not change.
       key: PRNG key of random starts and samples; None if nothing is random ("sam", or a single start).
       num_steps: steps of ascent from a start at most, >= 1.
       num_starts: of the ascent, >= 1; the first is SAM's point.
@@ -89,11 +79,8 @@ def sharpness(
       tolerance: the ascent stops when `gap` is at most this fraction of the value.
       within: pattern of the names of the leaves that are perturbed (`block_0/*`, as in a shell), or several; all others
         are fixed, and do not count in P. None: all.
-      mask: booleans that broadcast to the leaves of params; pruned weights (False) are and stay zero, and do not count
-        in P.
-      extra, batch_size, weigh: as for `hessian_operator`; a whole microbatch is held in memory.
     Returns: Sharpness. In 32 bits, rises of less than about 1e-6 of the loss are rounding errors.
-    Raises: ValueError for an option out of range, no data, params or a mask that do not fit, or L(w) not finite.
+    Raises: ValueError for an option out of range, or L(w) not finite.
     Equation: worst = max over |T^-1 eps| <= rho of L(w + eps) - L(w), a lower bound of it; for small rho it is
       rho |T g|, or rho^2 lambda_max(T H T) / 2 at a minimum. average = E L(w + eps) - L(w) = rho^2 tr(T H T) / (2 P) +
       O(rho^4), as the gradient's part cancels in each pair. sam: eps = rho T^2 g / (|T g| + 1e-12).
@@ -102,19 +89,16 @@ def sharpness(
       modern look at the relationship between sharpness and generalization; steps: Barzilai and Borwein (1988).
     """
     check_radius(rho)
-    _check(kind, microbatch, batch_size, tolerance)
-    for name, value, least in (
-        ("num_steps", num_steps, 1),
-        ("num_starts", num_starts, 1),
-        ("num_samples", num_samples, 2),
-    ):
-        if value < least:
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind={kind!r}: expected one of {', '.join(get_args(Kind))}.")
+    if is_by_batch and kind == "average":
+        raise ValueError("is_by_batch=True with kind='average': the average does not depend on the batches; remove it.")
+    options = (("num_steps", num_steps, 1), ("num_starts", num_starts, 1), ("num_samples", num_samples, 2))
+    for name, value, least in (*options, ("tolerance", tolerance, 0)):
+        if not value >= least:
             raise ValueError(f"{name}={value}: expected at least {least}.")
     if key is None and (kind == "average" or (kind == "worst" and num_starts > 1)):
         raise ValueError(f"key=None with kind={kind!r}: expected a PRNG key, such as jax.random.key(0).")
-    problem = inputs.read(
-        loss_fn, params, batches, mask=mask, extra=extra, batch_size=microbatch or batch_size, weigh=weigh
-    )
     sizes, key = sizes_within(problem, within, adaptive), inputs.random_key(0 if key is None else key)
     if kind == "average":
         num_moved = sum(np.count_nonzero(size) for size in jax.tree.leaves(sizes))
@@ -122,7 +106,7 @@ def sharpness(
         return _average_of(np.asarray(values, np.float64), _finite(loss))
     num_starts, num_steps = (num_starts, num_steps) if kind == "worst" else (1, 0)
     ascent = {"num_starts": num_starts, "num_steps": num_steps, "tolerance": tolerance}
-    return climbed(problem, sizes, rho=rho, key=key, **ascent, is_grouped=microbatch is not None)
+    return climbed(problem, sizes, rho=rho, key=key, **ascent, is_by_batch=is_by_batch)
 
 
 def sizes_within(problem: Problem, within: str | Sequence[str] | None, adaptive: bool) -> PyTree:
@@ -140,10 +124,10 @@ def climbed(
     num_starts: int,
     num_steps: int,
     tolerance: float = 1e-3,
-    is_grouped: bool = False,
+    is_by_batch: bool = False,
 ) -> Sharpness:
     """Find the worst point by ascent, or with no steps SAM's point, of all data or of each batch."""
-    options = {"num_starts": num_starts, "num_steps": num_steps, "is_grouped": is_grouped}
+    options = {"num_starts": num_starts, "num_steps": num_steps, "is_by_batch": is_by_batch}
     ended, perturbation = _worst(problem, sizes, rho, key, tolerance, **options)
     values = np.asarray(ended.values, np.float64)
     return Sharpness(
@@ -195,22 +179,6 @@ def check_radius(rho: float) -> None:
         raise ValueError(f"rho={rho}: expected a finite number > 0.")
 
 
-def _check(kind: Kind, microbatch: int | None, batch_size: int | None, tolerance: float) -> None:
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind={kind!r}: expected one of {', '.join(get_args(Kind))}.")
-    if microbatch is not None and kind == "average":
-        raise ValueError(
-            f"microbatch={microbatch} with kind='average': the average does not depend on how examples are grouped; "
-            "remove microbatch, and use batch_size to save memory."
-        )
-    if microbatch is not None and batch_size is not None:
-        raise ValueError(f"microbatch={microbatch} and batch_size={batch_size}: expected one of the two.")
-    if microbatch is not None and microbatch < 1:
-        raise ValueError(f"microbatch={microbatch}: expected at least 1, or None for the whole data set.")
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance={tolerance}: expected a number >= 0.")
-
-
 def _sizes(params: PyTree, adaptive: bool) -> PyTree:
     """Return T, which scales the ball |T^-1 eps| <= rho."""
     return jax.tree.map(
@@ -244,7 +212,7 @@ class _Maximum(NamedTuple):
     num_gradients: Array
 
 
-@functools.partial(jax.jit, static_argnames=("num_starts", "num_steps", "is_grouped"))
+@functools.partial(jax.jit, static_argnames=("num_starts", "num_steps", "is_by_batch"))
 def _worst(
     problem: Problem,
     sizes: PyTree,
@@ -254,7 +222,7 @@ def _worst(
     *,
     num_starts: int,
     num_steps: int,
-    is_grouped: bool,
+    is_by_batch: bool,
 ) -> tuple[_Maximum, PyTree | None]:
     rho = jnp.asarray(rho, jax.tree.leaves(problem.params)[0].dtype)
 
@@ -263,7 +231,7 @@ def _worst(
     def differentiate(at: PyTree, batch: PyTree) -> tuple[Array, PyTree]:
         return jax.value_and_grad(problem.loss)(at, batch)
 
-    if is_grouped:
+    if is_by_batch:
         return problem.mean(lambda batch: search(lambda at: differentiate(at, batch))[0]), None
     return search(lambda at: problem.mean(lambda batch: differentiate(at, batch)))
 

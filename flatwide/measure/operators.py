@@ -1,8 +1,7 @@
 """Matrix-free symmetric operators: Hessians and related matrices, as products with vectors.
 
 A vector is a pytree like the parameters. An operator holds functions that are fixed and arrays that may change, so that
-operators of one kind and shape share their compiled programs: pass the same `loss_fn` object, not a new lambda in each
-call.
+operators of one kind and shape share their compiled programs.
 """
 
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from flatwide.types import Array, PyTree
 
 # The errors of JAX for a function that reads the values of a traced vector.
 _NEEDS_NUMBERS = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
-_STORED_BYTES = 2**30  # limit of the residuals that products share; above, each product recomputes them
+_STORED_BYTES = 2**30  # limit of the residuals that products share, a choice; above, each product recomputes them
 
 
 @jax.tree_util.register_dataclass
@@ -32,14 +31,14 @@ class Operator:
     params: a pytree with the structure, shapes and dtypes of the vectors.
     arrays: the arrays that the product depends on.
     mask: None, or booleans that broadcast to the leaves of params (True is kept).
-    open_product: (arrays, mask) -> product, a `jax.tree_util.Partial`: does the work that all products share.
+    open_product: arrays -> v -> S v, a `jax.tree_util.Partial`: does the work that all products share.
     cost: of one product, in Hessian-vector products over the whole data set.
     """
 
     params: PyTree
     arrays: Any
     mask: PyTree | None
-    open_product: Callable[[Any, PyTree | None], Callable[[PyTree], PyTree]] = field(metadata={"static": True})
+    open_product: Callable[[Any], Callable[[PyTree], PyTree]] = field(metadata={"static": True})
     cost: float = field(metadata={"static": True}, default=1.0)
 
     @property
@@ -66,55 +65,32 @@ class Operator:
 
 @jax.jit
 def _open(operator: Operator) -> Callable[[PyTree], PyTree]:
-    return operator.open_product(operator.arrays, operator.mask)
+    return jax.tree_util.Partial(_masked, operator.open_product(operator.arrays), operator.mask)
 
 
 @jax.jit
 def _multiply(operator: Operator, vector: PyTree) -> PyTree:
-    return operator.open_product(operator.arrays, operator.mask)(vector)
+    return _open(operator)(vector)
 
 
-def hessian_operator(
-    loss_fn: Callable,
-    params: PyTree,
-    batches: PyTree | None = None,
-    *,
-    mask: PyTree | None = None,
-    extra: PyTree | None = None,
-    batch_size: int | None = None,
-    weigh: Callable[[PyTree], float] | None = None,
-    is_stored: bool | None = None,
-) -> Operator:
-    """Return the Hessian of the mean loss over a data set, as an operator.
+def _masked(product: Callable[[PyTree], PyTree], mask: PyTree | None, vector: PyTree) -> PyTree:
+    return trees.apply_mask(product(trees.apply_mask(vector, mask)), mask)
+
+
+def hessian_operator(problem: Problem, *, is_stored: bool | None = None) -> Operator:
+    """Return the Hessian of a mean loss, as an operator.
 
     Args:
-      loss_fn: (params, batch) -> mean loss of the batch, a scalar; (params, batch, extra) where `extra` is given. The
-        caller puts a network with batch norm in evaluation mode; a loss without second derivatives at a kink (ReLU) has
-        the Hessian of the smooth piece that params lie on.
-      params: pytree of P real numbers in all, all finite.
-      batches: a pytree of arrays with a leading axis of N examples, or a list of such batches of any sizes. A loader
-        that can be read again, or a function that returns an iterator, is read for each product, one batch in memory at
-        a time; it must yield the same NumPy arrays each time.
-      mask: booleans that broadcast to the leaves of params; the loss is taken at the masked params, and the matrix has
-        the rows and columns of kept weights (True) only.
-      extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.
-      batch_size: examples in memory at once; None for each batch whole.
-      weigh: batch -> weight of its mean, such as its number of tokens; None for its number of examples.
+      problem: of batches; the matrix has the rows and columns of the kept weights only.
       is_stored: keep the residuals of the primal pass between products: takes the memory of one backward pass over the
         data, and each product takes 14 instead of 22 matrix multiplications for a network of three layers. None: keep
         up to 1 GiB.
     Returns: an operator, in units of loss per squared unit of parameter.
-    Raises: ValueError for no data, params or a mask that do not fit, or a parameter that is not finite.
-    Equation: H = sum_b w_b hess L_b(params) / sum_b w_b, with w_b the examples of batch b.
+    Raises: ValueError for a problem of single examples, or is_stored with streamed batches.
+    Equation: H = sum_b w_b hess L_b(params) / sum_b w_b, with w_b the weight of batch b.
     Cost: each product is 1 Hessian-vector product: two to three gradients.
     Source: Pearlmutter (1994), Fast exact multiplication by the Hessian.
     """
-    problem = inputs.read(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    return hessian_of(problem, is_stored)
-
-
-def hessian_of(problem: Problem, is_stored: bool | None = None) -> Operator:
-    """Return the Hessian of a mean loss, as `hessian_operator`."""
 
     def operator_of(is_stored: bool) -> Operator:
         return Operator(problem.params, problem, problem.mask, _Hessian(is_stored))
@@ -136,19 +112,14 @@ def hessian_of(problem: Problem, is_stored: bool | None = None) -> Operator:
 class _Hessian:
     is_stored: bool
 
-    def __call__(self, problem: Problem, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
-        del mask  # the problem has it
+    def __call__(self, problem: Problem) -> Callable[[PyTree], PyTree]:
         if self.is_stored:
-            return jax.linearize(lambda at: _masked_gradient(problem, at), problem.params)[1]
+            return jax.linearize(problem.gradient, problem.params)[1]
         return jax.tree_util.Partial(_hessian_product, problem)
 
 
-def _masked_gradient(problem: Problem, at: PyTree) -> PyTree:
-    return problem.gradient(trees.apply_mask(at, problem.mask))
-
-
 def _hessian_product(problem: Problem, vector: PyTree) -> PyTree:
-    return jax.jvp(lambda at: _masked_gradient(problem, at), (problem.params,), (vector,))[1]
+    return jax.jvp(problem.gradient, (problem.params,), (vector,))[1]
 
 
 def operator(
@@ -204,11 +175,11 @@ class _OnHost:
 class _Product:
     multiply: Callable
 
-    def __call__(self, arrays: tuple, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
-        return jax.tree_util.Partial(self.product, arrays, mask)
+    def __call__(self, arrays: tuple) -> Callable[[PyTree], PyTree]:
+        return jax.tree_util.Partial(self.product, arrays)
 
-    def product(self, arrays: tuple, mask: PyTree | None, vector: PyTree) -> PyTree:
-        return trees.apply_mask(self.multiply(trees.apply_mask(vector, mask), *arrays), mask)
+    def product(self, arrays: tuple, vector: PyTree) -> PyTree:
+        return self.multiply(vector, *arrays)
 
 
 def project(operator: Operator, vector: PyTree) -> PyTree:

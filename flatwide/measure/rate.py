@@ -152,6 +152,7 @@ def _fit(design: np.ndarray, values: np.ndarray, gaps: np.ndarray, level: float)
     def below(x: float) -> float:
         return float(weights @ special.stdtr(degrees, (x - centers) / errors))
 
+    # Ten half-widths of the widest interval, and the distance of the centers: a bracket, whose size changes no root.
     reach = 10 * special.stdtrit(degrees, (1 + level) / 2) * errors.max() + np.ptp(centers)
 
     def quantile(part: float) -> float:

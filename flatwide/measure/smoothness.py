@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -40,36 +41,24 @@ class SmoothnessAndPL(NamedTuple):
 
 
 def smoothness_and_pl(
-    loss_fn: Callable,
-    params: PyTree,
-    next_params: PyTree,
-    batches: PyTree | None = None,
-    *,
-    fractions: Sequence[float] = FRACTIONS,
-    minimum: float = 0.0,
-    mask: PyTree | None = None,
-    extra: PyTree | None = None,
-    batch_size: int | None = None,
-    weigh: Callable[[PyTree], float] | None = None,
+    problem: Problem, next_params: PyTree, *, fractions: Sequence[float] = FRACTIONS, minimum: float = 0.0
 ) -> SmoothnessAndPL:
     """Estimate the constants of smoothness and of the PL inequality between two sets of parameters.
 
     Args:
-      loss_fn, batches, mask, extra, batch_size, weigh: as for `hessian_operator`. Pass the whole data set: with one
-        batch the constants are those of that batch.
-      params, next_params: x_k and x_k+1, such as those before and after a step, or at the ends of two epochs.
+      problem: of batches, at x_k; with one batch of the data, the constants are those of that batch.
+      next_params: x_k+1; both such as before and after a step, or at the ends of two epochs.
       fractions: [n] of the segment, each in (0, 1].
       minimum: f(x*); 0 if the network can fit all examples. If it is too low, pl_constant is too low.
     Returns: SmoothnessAndPL.
-    Raises: ValueError as `hessian_operator`, and for equal params, params that do not fit, fractions out of range, or a
-      loss or gradient that is not finite.
+    Raises: ValueError for equal params, params that do not fit, fractions out of range, or a loss or gradient that is
+      not finite.
     Equation: with d = x_k+1 - x_k, beta = max over gamma of |grad f(x_k + gamma d) - grad f(x_k)| / |gamma d|, and
       alpha = min over gamma of |grad f(x_k + gamma d)|^2 / (f(x_k + gamma d) - f(x*)); no factor 2 in the inequality.
     Cost: n + 1 gradients; memory of two.
     Source: Shin et al. (2025), equations 7 and 8; Zhang et al. (2020), Why gradient clipping accelerates training.
     """
-    problem = inputs.read(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    next_params, _, _ = inputs.numbers(next_params, mask, loss_fn)
+    next_params = inputs.numbers(next_params, problem.mask, problem.loss_fn)[0]
     if jax.tree.map(jnp.shape, problem.params) != jax.tree.map(jnp.shape, next_params):
         raise ValueError("next_params: expected the structure and shapes of params.")
     parts = np.asarray(fractions, np.float64)
@@ -118,38 +107,25 @@ def _along(problem: Problem, next_params: PyTree, fractions: Array) -> tuple[Arr
 
 
 def largest_example_smoothness(
-    loss_fn: Callable,
-    params: PyTree,
-    examples: PyTree,
-    *,
-    key: Array,
-    num_steps: int = 20,
-    mask: PyTree | None = None,
-    extra: PyTree | None = None,
-    batch_size: int = 64,
+    problem: Problem, *, key: Array, num_steps: int = 20, batch_size: int = 64
 ) -> tuple[float, np.ndarray]:
     """Estimate the largest curvature of any single example: the beta of the theorems, at these parameters.
 
     Args:
-      loss_fn: as for `hessian_operator`; called with batches of one example.
-      examples: pytree of arrays with a leading axis of N examples, or a list of such batches.
-      key: PRNG key of the starting vectors.
+      problem: of single examples. key: PRNG key of the starting vectors.
       num_steps: of the power iteration, >= 1.
-      mask, extra: as for `hessian_operator`.
       batch_size: examples that are iterated in parallel; memory is that of as many Hessian-vector products.
     Returns: the largest over examples, and [N] the largest |eigenvalue| of each example's Hessian, both lower bounds;
       in loss per squared unit of parameter.
-    Raises: ValueError as `hessian_operator`, or if num_steps < 1 or a product is not finite.
+    Raises: ValueError if num_steps < 1 or a product is not finite.
     Equation: max over i of |H_i v_i|, v_i after power steps v <- H_i v / |H_i v|.
     Cost: num_steps + 1 Hessian-vector products over the data set.
     Source: Shin et al. (2025), theorem 6.6, for its use.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps={num_steps}: expected at least 1.")
-    params, mask, loss_fn = inputs.numbers(params, mask, loss_fn)
-    collected, key = batching.collect(examples, batch_size=batch_size), inputs.random_key(key)
-    shared = {"loss_fn": loss_fn, "params": params, "mask": mask, "extra": () if extra is None else (extra,)}
-    groups = [_example_curvatures(Problem(data=group, **shared), key, num_steps) for group in collected.groups]
+    key, chunks = inputs.random_key(key), batching.collect(problem.examples, batch_size=batch_size)
+    groups = [_example_curvatures(replace(problem, data=group), key, num_steps) for group in chunks.groups]
     values = np.concatenate([np.asarray(group, np.float64).reshape(-1) for group in groups])
     check_finite(values)
     return float(values.max()), values
@@ -160,12 +136,10 @@ def _example_curvatures(problem: Problem, key: Array, num_steps: int) -> Array:
     start = trees.apply_mask(trees.random_normal(key, problem.params), problem.mask)
 
     def curvature(example: PyTree) -> Array:
-        batch = jax.tree.map(lambda leaf: leaf[None], example)
-
         def step(_, state: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
             vector, length = state
             unit = trees.scale(1 / jnp.where(length > 0, length, 1), vector)
-            product = jax.jvp(lambda at: jax.grad(problem.loss)(at, batch), (problem.params,), (unit,))[1]
+            product = jax.jvp(lambda at: jax.grad(problem.loss)(at, example), (problem.params,), (unit,))[1]
             product = trees.apply_mask(product, problem.mask)
             return product, trees.norm(product)
 

@@ -42,7 +42,7 @@ def operator(
     Cost: each product is 1 Hessian-vector product: a forward and three backward passes.
     Source: Pearlmutter (1994), Fast exact multiplication by the Hessian.
     """
-    return hessian_operator(loss(module, loss_fn, batches, weigh=weigh), parameters(module), mask=mask)
+    return hessian_operator(inputs.problem(loss(module, loss_fn, batches, weigh=weigh), parameters(module), mask=mask))
 
 
 def parameters(module: Any) -> PyTree:
@@ -86,8 +86,8 @@ def loss(
         and product, so that data need not fit in memory, and must yield the same examples each time, in any order. The
         leading axis of each tensor is that of the examples.
       weigh: batch -> weight of its mean, such as its number of tokens; None for its number of examples.
-    Returns: loss(params) with params like `parameters(module)`. Pass it to `sharpness`, `layers`, `surface`, `barrier`
-      or `smoothness_and_pl` without batches. It works for measurements of the mean loss, but not for those of the
+    Returns: loss(params) with params like `parameters(module)`. Pass it to `measure.problem`, `surface` or `barrier`
+      without batches. It works for measurements of the mean loss, but not for those of the
       losses of single examples, such as `hessian_moments`.
     Raises: ValueError for a module in training mode, no trainable parameter, a list of bare tensors, or an iterator,
       which can be read only once. The loss raises one if the total weight differs from that of the first reading.

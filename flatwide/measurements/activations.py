@@ -1,8 +1,6 @@
 """The share of hidden ReLUs whose state on the examples training left unchanged."""
 
-import functools
 import math
-from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -10,7 +8,8 @@ import numpy as np
 from flatwide.measurements.errors import NotApplicableError
 from flatwide.measurements.subject import Measured, Subject
 from flatwide.models import activations as models_activations
-from flatwide.types import Model
+
+_stability = jax.jit(models_activations.stability, static_argnums=0)
 
 
 def activations(subject: Subject, *, key: jax.Array, batch_size: int = 100) -> Measured:
@@ -28,12 +27,9 @@ def activations(subject: Subject, *, key: jax.Array, batch_size: int = 100) -> M
             f"config.model={subject.built.config['model']!r}: does not expose its hidden ReLUs; expected an MLP, VGG11 "
             "or a network of one hidden layer."
         )
-    program = _stability(subject.built.model)
     before, after = ((network.params, network.stats) for network in (subject.initial, subject))
-    parts = []
-    for first in range(0, subject.num_examples, batch_size):
-        inputs = jax.tree.map(lambda leaf, at=first: leaf[at : at + batch_size], subject.examples["inputs"])
-        parts.append(jax.device_get(program(before, after, inputs)))
+    model = subject.built.model
+    parts = [jax.device_get(_stability(model, before, after, batch["inputs"])) for batch in subject.batches(batch_size)]
     shares = {"stability": np.concatenate([part.units for part in parts])}
     shares |= {f"stability_{name}": np.concatenate([part.layers[name] for part in parts]) for name in parts[0].layers}
     values = {name: float(np.mean(unit_shares, dtype=np.float64)) for name, unit_shares in shares.items()}
@@ -44,8 +40,3 @@ def activations(subject: Subject, *, key: jax.Array, batch_size: int = 100) -> M
 
 def _standard_error(shares: np.ndarray) -> float:
     return float(np.std(shares, ddof=1, dtype=np.float64)) / math.sqrt(len(shares))
-
-
-@functools.lru_cache(maxsize=64)
-def _stability(model: Model) -> Callable:
-    return jax.jit(functools.partial(models_activations.stability, model))

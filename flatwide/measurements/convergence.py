@@ -12,8 +12,8 @@ from flatwide.measurements import steps
 from flatwide.measurements.errors import NotApplicableError
 from flatwide.measurements.subject import Measured, Subject
 
-_FEWEST = 8  # evaluations, below which no rate is fitted
-_SIDE_BY_SIDE = 2**26  # total parameters of the examples whose curvature is iterated in parallel
+_FEWEST = 8  # evaluations that `measure.linear_rate` needs
+_SIDE_BY_SIDE = 2**26  # parameters of the examples iterated in parallel: 256 MiB for each vector in 32 bits
 
 
 def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> Measured:
@@ -41,16 +41,9 @@ def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> 
     """
     smooth_key, top_key = jax.random.split(key)
     plain = steps.in_plain_coordinates(subject)
-    pl_constant, num_points = _pl_constant(subject, plain, plain.options(batch_size))
-    smoothness, _ = measure.largest_example_smoothness(
-        plain.loss_fn,
-        plain.params,
-        plain.examples,
-        key=smooth_key,
-        mask=subject.mask,
-        extra=subject.stats,
-        batch_size=int(np.clip(_SIDE_BY_SIDE // trees.size(subject.params), 1, min(64, subject.num_examples))),
-    )
+    pl_constant, num_points = _pl_constant(subject, plain.problem(batch_size))
+    in_parallel = int(np.clip(_SIDE_BY_SIDE // trees.size(subject.params), 1, min(64, subject.num_examples)))
+    smoothness, _ = measure.largest_example_smoothness(plain.example_problem(), key=smooth_key, batch_size=in_parallel)
     top = measure.top_eigenvalues(plain.hessian(batch_size), 1, key=top_key, which="largest")
     constants = {"pl_constant": pl_constant, "loss_smoothness": float(top.values[0]), "smoothness": smoothness}
     values = _fit(subject) | constants | _bound(subject, constants)
@@ -58,13 +51,13 @@ def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> 
     return Measured({name: value for name, value in values.items() if math.isfinite(value)}, cost=cost)
 
 
-def _pl_constant(subject: Subject, plain: Subject, options: Mapping[str, Any]) -> tuple[float, int]:
+def _pl_constant(subject: Subject, plain: measure.Problem) -> tuple[float, int]:
     """Compute the PL constant on the segment of the next step, and the number of points; nan if it changes nothing."""
     after = steps.next_params(subject)
     if not steps.moves(subject, after):
         return math.nan, 0
     after = steps.to_plain_coordinates(subject, after)
-    along = measure.smoothness_and_pl(plain.loss_fn, plain.params, after, plain.examples, **options)
+    along = measure.smoothness_and_pl(plain, after)
     return along.pl_constant, len(along.losses)
 
 

@@ -1,7 +1,6 @@
 """The function of a network with one input and one output: its values, total variation and kinks."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,10 +40,11 @@ def function(
     points = np.asarray(jax.tree.leaves(inputs)[0], np.float64).ravel()
     reach = margin * np.ptp(points)
     grid = np.linspace(points.min() - reach, points.max() + reach, num_points)
-    program = _values_and_slopes(subject.outputs, jax.tree.structure(inputs), jax.tree.leaves(inputs)[0].shape[1:])
-    outputs, _ = program(subject.params, subject.stats, jnp.asarray(grid, float))
+    network = (subject.outputs, jax.tree.structure(inputs), jax.tree.leaves(inputs)[0].shape[1:])
+    network += (subject.params, subject.stats)
+    outputs, _ = _values_and_slopes(*network, jnp.asarray(grid, float))
     # A kink lies between two midpoints or on one, so each changes the slope between consecutive midpoints once.
-    _, slopes = program(subject.params, subject.stats, jnp.asarray((grid[1:] + grid[:-1]) / 2, float))
+    _, slopes = _values_and_slopes(*network, jnp.asarray((grid[1:] + grid[:-1]) / 2, float))
     outputs, slopes = np.asarray(outputs, np.float64), np.asarray(slopes, np.float64)
     changes = np.abs(np.diff(slopes))
     moved = trees.subtract(subject.params, subject.initial.params)
@@ -58,13 +58,12 @@ def function(
     return Measured(values, arrays=arrays | {"targets": np.asarray(subject.examples["targets"], np.float64).ravel()})
 
 
-@functools.lru_cache(maxsize=64)
-def _values_and_slopes(outputs: Outputs, structure: Any, shape: tuple[int, ...]) -> Callable:
-    def program(params: PyTree, stats: PyTree, points: Array) -> tuple[Array, Array]:
-        def value(points: Array) -> Array:
-            inputs = jax.tree.unflatten(structure, [points.reshape(-1, *shape)])
-            return outputs(params, {"inputs": inputs}, stats).reshape(-1)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _values_and_slopes(
+    outputs: Outputs, structure: Any, shape: tuple[int, ...], params: PyTree, stats: PyTree, points: Array
+) -> tuple[Array, Array]:
+    def value(points: Array) -> Array:
+        inputs = jax.tree.unflatten(structure, [points.reshape(-1, *shape)])
+        return outputs(params, {"inputs": inputs}, stats).reshape(-1)
 
-        return jax.jvp(value, (points,), (jnp.ones_like(points),))
-
-    return jax.jit(program)
+    return jax.jvp(value, (points,), (jnp.ones_like(points),))

@@ -1,7 +1,6 @@
 """Loss and gradient norm over the examples, which show how close the network is to a minimum."""
 
 import functools
-from collections.abc import Callable
 
 import jax
 
@@ -16,15 +15,11 @@ def gradient(subject: Subject, *, key: jax.Array) -> Measured:
     Cost: one gradient.
     """
     del key  # nothing is random
-    program = _loss_and_norm(subject.loss_fn)
-    loss, norm = program(subject.params, subject.examples, subject.stats, subject.mask)
+    loss, norm = _loss_and_norm(subject.loss_fn, subject.params, subject.examples, subject.stats, subject.mask)
     return Measured({"train_loss": float(loss), "gradient_norm": float(norm)})
 
 
-@functools.lru_cache(maxsize=64)
-def _loss_and_norm(loss_fn: Callable) -> Callable:
-    def program(params, batch, stats, mask):
-        loss, slope = jax.value_and_grad(loss_fn)(params, batch, stats)
-        return loss, trees.norm(trees.apply_mask(slope, mask))
-
-    return jax.jit(program)
+@functools.partial(jax.jit, static_argnames="loss_fn")
+def _loss_and_norm(loss_fn, params, batch, stats, mask):
+    loss, slope = jax.value_and_grad(loss_fn)(params, batch, stats)
+    return loss, trees.norm(trees.apply_mask(slope, mask))

@@ -21,14 +21,11 @@ def layers(subject: Subject, *, key: jax.Array, radius: float = 0.05, batch_size
     Cost: 35 Hessian-vector products for the traces, and 30 to 60 for each layer, as recorded.
     """
     measured = measure.layers(
-        subject.loss_fn,
-        subject.params,
-        subject.examples,
+        subject.problem(batch_size),
         key=key,
         rho=radius,
         adaptive=subject.built.config["sam_variant"] == "adaptive",
         scales=None if subject.built.factors is None else subject.built.factors.perturbation,
-        **subject.options(batch_size),
     )
     summary = ("top_eigenvalue", "ascent_share", "sharpness")
     values = {f"largest_{field}": max(getattr(layer, field) for layer in measured.layers.values()) for field in summary}

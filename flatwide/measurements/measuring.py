@@ -77,7 +77,7 @@ def _failures(
 def _measure_one(saved: Saved, wanted: Wanted, *, quiet: bool) -> None:
     function = catalogue.find("measurements", wanted.name)
     title = catalogue.title(wanted.name)
-    key = streams.key(saved.built.config["seed"], f"measurement {title}")
+    key = streams.key(saved.built.config["seed"], f"measurement {catalogue.word(wanted.name)}")
     began = time.monotonic()
     subject = saved.subject(wanted.epoch)
     reason = {}

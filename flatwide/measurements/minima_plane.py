@@ -8,7 +8,7 @@ from flatwide.config import effective_rho
 from flatwide.measurements.errors import NotApplicableError
 from flatwide.measurements.subject import Measured, Subject
 
-_LINE_POINTS = 21  # and as many again around the highest point
+_LINE_POINTS = 21  # as in the measurement `barrier`, and as many again around the highest point
 
 
 def minima_plane(

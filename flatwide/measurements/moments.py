@@ -2,7 +2,7 @@
 
 import jax
 
-from flatwide.measure.stability.moments import hessian_moments
+from flatwide import measure
 from flatwide.measurements.subject import Measured, Subject
 
 
@@ -18,16 +18,7 @@ def moments(subject: Subject, *, key: jax.Array, tolerance: float = 1e-3, max_pr
       Over the kept weights; all examples have the same weight.
     Cost: tens of products of 2 k - 1 Hessian-vector products for each k, as recorded.
     """
-    result = hessian_moments(
-        subject.per_example_loss,
-        subject.params,
-        subject.examples,
-        key=key,
-        mask=subject.mask,
-        extra=subject.stats,
-        tolerance=tolerance,
-        max_products=max_products,
-    )
+    result = measure.hessian_moments(subject.example_problem(), key=key, tolerance=tolerance, max_products=max_products)
     values = {}
     for index, order in enumerate(result.orders.tolist()):
         largest, smallest = float(result.largest[index]), float(result.smallest[index])

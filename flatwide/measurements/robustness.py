@@ -2,14 +2,13 @@
 
 import functools
 import operator
-from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from flatwide import measure, workloads
 from flatwide.measurements.subject import Measured, Subject
-from flatwide.types import Objective, PyTree
+from flatwide.types import Batch, Objective, PyTree
 from flatwide.workloads import Scores, Workload
 
 
@@ -79,18 +78,14 @@ def averaged_robustness(subject: Subject, *, key: jax.Array) -> Measured:
 
 def scores_of(subject: Subject, batch_size: int, params: PyTree) -> Scores:
     """Compute the scores of every example, as arrays on the host."""
-    program, parts = _program(subject.built.workload), []
-    for first in range(0, subject.num_examples, batch_size):
-        batch = jax.tree.map(lambda leaf, at=first: leaf[at : at + batch_size], subject.examples)
-        parts.append(jax.device_get(program(params, subject.stats, batch)))
+    workload = subject.built.workload
+    parts = [jax.device_get(_scores(workload, params, subject.stats, batch)) for batch in subject.batches(batch_size)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-@functools.lru_cache(maxsize=64)
-def _program(workload: Workload) -> Callable:
-    return jax.jit(
-        lambda params, stats, batch: workloads.score(workload, params, stats, batch, train=False, key=None)[0]
-    )
+@functools.partial(jax.jit, static_argnames="workload")
+def _scores(workload: Workload, params: PyTree, stats: PyTree, batch: Batch) -> Scores:
+    return workloads.score(workload, params, stats, batch, train=False, key=None)[0]
 
 
 def summary(objective: Objective, scores: Scores) -> dict[str, float]:

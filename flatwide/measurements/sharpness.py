@@ -1,7 +1,5 @@
 """The rise of the loss over the examples near a network, at the same radius for all runs."""
 
-from typing import Any
-
 import jax
 
 from flatwide import measure
@@ -23,17 +21,15 @@ def sharpness(
       m_worst, the mean of worst over batches of the run's batch size, each with a separate point.
     Cost: about six hundred gradients at most; two are recorded as one Hessian-vector product.
     """
-    options = subject.options(batch_size)
-    grouped: dict[str, Any] = options | {"batch_size": None}
     keys = jax.random.split(key, 4)
-    problem = (subject.loss_fn, subject.params, subject.examples)
-    group = min(subject.built.config["batch_size"], subject.num_examples)
+    problem = subject.problem(batch_size)
+    in_batches = subject.problem(min(subject.built.config["batch_size"], subject.num_examples))
     rises = {
-        "worst": measure.sharpness(*problem, rho=radius, key=keys[0], **options),
-        "average": measure.sharpness(*problem, rho=radius, kind="average", key=keys[1], **options),
-        "sam": measure.sharpness(*problem, rho=radius, kind="sam", **options),
-        "adaptive_worst": measure.sharpness(*problem, rho=adaptive_radius, adaptive=True, key=keys[2], **options),
-        "m_worst": measure.sharpness(*problem, rho=radius, microbatch=group, key=keys[3], **grouped),
+        "worst": measure.sharpness(problem, rho=radius, key=keys[0]),
+        "average": measure.sharpness(problem, rho=radius, kind="average", key=keys[1]),
+        "sam": measure.sharpness(problem, rho=radius, kind="sam"),
+        "adaptive_worst": measure.sharpness(problem, rho=adaptive_radius, adaptive=True, key=keys[2]),
+        "m_worst": measure.sharpness(in_batches, rho=radius, is_by_batch=True, key=keys[3]),
     }
     values = {name: result.value for name, result in rises.items()} | {"worst_gap": rises["worst"].gap}
     errors = {"average": rises["average"].standard_error}

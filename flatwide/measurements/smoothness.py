@@ -25,9 +25,7 @@ def smoothness(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> M
     after = steps.next_params(subject)
     if not steps.moves(subject, after):
         return Measured({"distance": 0.0})
-    result = measure.smoothness_and_pl(
-        subject.loss_fn, subject.params, after, subject.examples, **subject.options(batch_size)
-    )
+    result = measure.smoothness_and_pl(subject.problem(batch_size), after)
     values = {"smoothness": result.smoothness, "distance": result.distance}
     if result.pl_constant == result.pl_constant:  # NaN if the loss is 0 on the whole segment
         values["pl_constant"] = result.pl_constant

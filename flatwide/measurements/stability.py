@@ -65,17 +65,10 @@ def stability(
     }
     bounds = consequences_of(values["top_eigenvalue"], (0.0, 0.0, 0.0), learning_rate=rate, rho=rho)
     values |= {f"bound_{consequence.name}": consequence.bound for consequence in bounds}
-    examples = (subject.per_example_loss, subject.params, subject.examples)
-    shared: dict[str, Any] = {"mask": subject.mask, "extra": subject.stats}
+    problem = subject.example_problem()
     step: dict[str, Any] = {"learning_rate": rate, "rho": rho, "batch_size": steps.batch_size(subject)}
     if inputs.num_kept(subject.params, subject.mask) <= max_exact:
-        exact = measure.linear_stability(
-            *examples,
-            key=stability_key,
-            max_dimension=max_exact,
-            **shared,
-            **step,
-        )
+        exact = measure.linear_stability(problem, key=stability_key, max_dimension=max_exact, **step)
         values |= {
             **_growth(exact.curved_growth, *exact.growth_interval),
             "is_exact": float(exact.is_exact),
@@ -84,7 +77,6 @@ def stability(
         }
         condition, cost = exact.condition, exact.cost
     else:
-        problem = inputs.of_examples(*examples, **shared)
         growth_key, condition_key = jax.random.split(stability_key)
         growth = simulated_growth(problem, key=growth_key, num_particles=num_particles, num_steps=num_steps, **step)
         condition, cost = matrix_free_condition(

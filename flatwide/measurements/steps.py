@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +89,7 @@ def ascent_factor(subject: Subject) -> float:
         return 1.0
     pairs = zip(jax.tree.leaves(factors.perturbation), jax.tree.leaves(factors.rate), strict=True)
     ratios = [perturbation / rate for perturbation, rate in pairs]
-    if not np.allclose(ratios, ratios[0], rtol=1e-9):
+    if not np.allclose(ratios, ratios[0], rtol=1e-9):  # powers of widths in 64 bits, whose rounding is 1e-16
         raise NotApplicableError(
             f"config.perturbation_scaling={subject.built.config['perturbation_scaling']!r} with "
             f"config.parameterization={subject.built.config['parameterization']!r}: expected 'layerwise'; otherwise "
@@ -132,19 +131,16 @@ def unnormalized_rho(subject: Subject) -> float:
     size = batch_size(subject)
     count = subject.num_examples // size
     batches = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), subject.examples)
-    norms = _gradient_norms(subject.loss_fn)(subject.params, batches, subject.stats, subject.mask)
+    norms = _gradient_norms(subject.loss_fn, subject.params, batches, subject.stats, subject.mask)
     return float(np.mean(measure.effective_rho(rho, np.asarray(norms))))
 
 
-@functools.lru_cache(maxsize=64)
-def _gradient_norms(loss_fn: MeanLoss) -> Callable:
-    def program(params: PyTree, batches: PyTree, stats: PyTree, mask: PyTree | None) -> Array:
-        def norm(batch: PyTree) -> Array:
-            return trees.norm(trees.apply_mask(jax.grad(loss_fn)(params, batch, stats), mask))
+@functools.partial(jax.jit, static_argnames="loss_fn")
+def _gradient_norms(loss_fn: MeanLoss, params: PyTree, batches: PyTree, stats: PyTree, mask: PyTree | None) -> Array:
+    def norm(batch: PyTree) -> Array:
+        return trees.norm(trees.apply_mask(jax.grad(loss_fn)(params, batch, stats), mask))
 
-        return jax.lax.map(norm, batches)
-
-    return jax.jit(program)
+    return jax.lax.map(norm, batches)
 
 
 def _step(subject: Subject) -> int:

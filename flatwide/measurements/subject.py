@@ -98,9 +98,14 @@ class Subject:
         """Count the examples."""
         return len(jax.tree.leaves(self.examples)[0])
 
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield the examples in batches of at most a size."""
+        for first in range(0, self.num_examples, size):
+            yield jax.tree.map(lambda leaf, at=first: leaf[at : at + size], self.examples)
+
     @property
     def loss_fn(self) -> MeanLoss:
-        """Return loss(params, batch, stats); pass it to `flatwide.measure` with `extra=subject.stats`."""
+        """Return loss(params, batch, stats)."""
         return MeanLoss(self.built.workload)
 
     @property
@@ -141,13 +146,20 @@ class Subject:
         state = final_state(self._saved.directory, self.built).averaged()
         return dataclasses.replace(self, params=state.params, stats=state.stats)
 
-    def options(self, batch_size: int) -> dict[str, Any]:
-        """Return the options of `flatwide.measure` for `loss_fn`, with at most batch_size examples in memory."""
-        return {"mask": self.mask, "extra": self.stats, "batch_size": batch_size, "weigh": self.weigh}
+    def problem(self, batch_size: int) -> measure.Problem:
+        """Return the mean loss over the examples for `flatwide.measure`, with at most batch_size of them in memory."""
+        options: dict[str, Any] = {"mask": self.mask, "extra": self.stats, "weigh": self.weigh}
+        return measure.problem(self.loss_fn, self.params, self.examples, batch_size=batch_size, **options)
+
+    def example_problem(self) -> measure.Problem:
+        """Return the losses of single examples for `flatwide.measure`."""
+        return measure.example_problem(
+            self.per_example_loss, self.params, self.examples, mask=self.mask, extra=self.stats
+        )
 
     def hessian(self, batch_size: int) -> measure.Operator:
         """Return the Hessian of the mean loss over the examples, restricted to the kept weights."""
-        return measure.hessian_operator(self.loss_fn, self.params, self.examples, **self.options(batch_size))
+        return measure.hessian_operator(self.problem(batch_size))
 
     @functools.cached_property
     def initial(self) -> State:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flatwide.analysis import fields, headline, table
+from flatwide.analysis import fields, table
+from flatwide.answers import headline
 from flatwide.figures import rendering
 from flatwide.figures.gallery import Figure
 from flatwide.report import charts, facts

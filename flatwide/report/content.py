@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import answer, cautions, fields, headline, overview, table, wording
+from flatwide.analysis import fields, metrics, table
+from flatwide.answers import answer, cautions, headline, overview
 from flatwide.columns import DONE
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
@@ -107,7 +108,7 @@ def content(
     from importlib import metadata
 
     runs, rows = split.runs, fields.records(split.runs)
-    units = wording.units(runs, split.question.metric)
+    units = metrics.units(runs, split.question.metric)
     field_names = facts.config_fields(runs.columns)
     trained = _trained(rows, source)
     varied = facts.varied(trained, field_names)
@@ -138,7 +139,7 @@ def content(
         summary=_summary(lines, units, base),
         answers=answers,
         explanation=_explanation(
-            units if len(split.domains) == 1 else wording.units_of("metric", split.question.metric), base
+            units if len(split.domains) == 1 else metrics.units_of("metric", split.question.metric), base
         ),
         cautions=shown_cautions,
         sections=sections,
@@ -218,7 +219,7 @@ def _trained(rows: list[dict[str, Any]], source: Source) -> list[dict[str, Any]]
     ]
 
 
-def _summary(lines: list[headline.Headline], write: wording.Units, base: str) -> KeyTable | None:
+def _summary(lines: list[headline.Headline], write: metrics.Units, base: str) -> KeyTable | None:
     """Return the table below the headline: the widths of one part, or the largest width of each part."""
     if not lines:
         return None
@@ -338,7 +339,7 @@ def _best_run(domain: table.Domain) -> str:
     return f"{subject} has a {write.title} of {write.value(best[metric])}{run_name}."
 
 
-def _explanation(write: wording.Units, base: str) -> str:
+def _explanation(write: metrics.Units, base: str) -> str:
     name = base or "its base optimizer"
     metric_name = write.title.removesuffix(" (%)")
     return (

@@ -11,7 +11,7 @@ from flatwide import csv_cells, registry
 from flatwide.analysis import convert, fields
 from flatwide.analysis import table as tables
 from flatwide.columns import COLLAPSED, DONE, FRACTION_METRICS, RESULT_FIELDS
-from flatwide.report import cells, epochs, output
+from flatwide.report import cells, epochs, output, tracked
 from flatwide.report.content import Source
 from flatwide.report.exports import export
 from flatwide.report.run_table import is_metric
@@ -180,6 +180,7 @@ def _mapped(
     epoch: str | None = None,
 ) -> tuple["pd.DataFrame", tuple[str, ...]]:
     """Return a results table, and notes on how the columns were read."""
+    table, left_out = tracked.plain(table, name)
     columns = _columns(table, name, chosen)
     _check_axes(table, name, columns, axes=axes, tune=tune)
     axes = list(dict.fromkeys((*axes, *tune)))
@@ -193,7 +194,8 @@ def _mapped(
     notes = [
         f"Read from {name}: the size is the column {columns['width']!r} (called number of parameters below), rho is "
         f"{columns['rho']!r}, the seed is {columns['seed']!r}; the metric is {columns['metric']!r}, {direction} is "
-        "better."
+        "better.",
+        *left_out,
     ]
     is_accuracy = not lower and "acc" in columns["metric"].lower()
     if is_accuracy:
@@ -212,7 +214,7 @@ def _mapped(
         )
         notes.append(note)
     runs = convert.from_columns(
-        _without_namesakes(table, used_columns=[*columns.values(), *chosen_column.values(), *axes]),
+        _only_ours(table, used_columns=[*columns.values(), *chosen_column.values(), *axes]),
         size=columns["width"],
         rho=columns["rho"],
         seed=columns["seed"],
@@ -406,8 +408,8 @@ def _has_states(table: Any) -> bool:
     return "status" in table.columns and set(table["status"]) <= _STATES
 
 
-def _without_namesakes(table: Any, *, used_columns: Sequence[str]) -> "pd.DataFrame":
-    """Set columns aside that only share a name with ours: an optimizer called Mine, a training loss as text."""
+def _only_ours(table: Any, *, used_columns: Sequence[str]) -> "pd.DataFrame":
+    """Set columns aside that have the name of ours and another content: an optimizer called Mine, a loss as text."""
 
     def is_ours(name: str) -> bool:
         column = table[name]
@@ -417,15 +419,15 @@ def _without_namesakes(table: Any, *, used_columns: Sequence[str]) -> "pd.DataFr
             return "sam" in set(column)  # otherwise every row would be a base run, whatever its rho
         return name not in RESULT_FIELDS or name in _TEXTS or column.dtype.kind in "iuf"
 
-    strangers = [name for name in table.columns if name not in used_columns and not is_ours(name)]
-    return table.rename(columns={name: f"{fields.ASIDE}.{name}" for name in strangers})
+    others = [name for name in table.columns if name not in used_columns and not is_ours(name)]
+    return table.rename(columns={name: f"{fields.ASIDE}.{name}" for name in others})
 
 
 def _set_aside(runs: "pd.DataFrame", axis_columns: Sequence[str]) -> "pd.DataFrame":
     """Hide columns that are not settings from the analysis: a time, for example, would distinguish all runs."""
     understood = {"num_params", "rho", "seed", "run", "problem", COLLAPSED, *RESULT_FIELDS, *axis_columns}
-    strangers = [name for name in runs.columns if name not in understood and not name.startswith(f"{fields.ASIDE}.")]
-    return runs.rename(columns={name: f"{fields.ASIDE}.{name}" for name in strangers})
+    others = [name for name in runs.columns if name not in understood and not name.startswith(f"{fields.ASIDE}.")]
+    return runs.rename(columns={name: f"{fields.ASIDE}.{name}" for name in others})
 
 
 def _listed(table: "pd.DataFrame") -> str:

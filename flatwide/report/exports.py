@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from flatwide import registry
-from flatwide.analysis import answer, fields, headline, table
+from flatwide.analysis import fields, table
+from flatwide.answers import answer, headline
 from flatwide.figures import rendering, save
 from flatwide.figures.collection import every_figure
 from flatwide.figures.tables import to_csv

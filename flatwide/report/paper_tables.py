@@ -1,7 +1,8 @@
 """Tables that compare the runs with the values of the paper, and with a base of equal compute."""
 
-from flatwide.analysis import fields, paper, table
-from flatwide.analysis.wording import Units
+from flatwide import paper
+from flatwide.analysis import fields, table
+from flatwide.analysis.metrics import Units
 from flatwide.report.front import Front
 from flatwide.report.key_table import KeyTable, Row, is_missing
 

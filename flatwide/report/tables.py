@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from flatwide.analysis import comparisons, fields, interpolation, paper, table
-from flatwide.analysis.wording import Units
+from flatwide import paper
+from flatwide.analysis import comparisons, fields, interpolation, table
+from flatwide.analysis.metrics import Units
 from flatwide.report import paper_tables, trend_tables
 from flatwide.report.front import Front, front_of
 from flatwide.report.key_table import KeyTable, Row, is_missing, rho

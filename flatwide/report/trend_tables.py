@@ -3,8 +3,8 @@
 from flatwide.analysis import decomposition, estimates, fields, table, trend
 from flatwide.analysis import verdict as verdicts
 from flatwide.analysis.estimates import Estimate
-from flatwide.analysis.overview import Entry
-from flatwide.analysis.wording import Units, units_of
+from flatwide.analysis.metrics import Units, units_of
+from flatwide.answers.overview import Entry
 from flatwide.report.front import Front
 from flatwide.report.key_table import KeyTable, Row, is_missing, rho
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flatwide import registry
+from flatwide import catalogue, registry
 from flatwide.analysis import fields, table
 from flatwide.report import output
 from flatwide.report.content import Source
@@ -189,7 +189,8 @@ class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
         """Yield the runs and measurements that have arrays."""
         for name, run in self._runs.items():
             for path in sorted((run.path / "measurements").glob("*.npz")):
-                yield name, path.stem.partition("-")[0]
+                word, setting, *_ = f"{path.stem}-".split("-")
+                yield name, catalogue.in_tables(word, setting[1:] if setting.startswith("v") else "")
 
     def __len__(self) -> int:
         """Return the number of files of arrays."""
@@ -203,10 +204,11 @@ class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
 def _files_with_arrays(run: RunDirectory, measurement: str) -> list[Path]:
     """Return the JSON files of a measurement at the end of a run: the most examples first, then the newest."""
     candidates = []
-    for path in (run.path / "measurements").glob(f"{measurement}*.json"):
+    for path in (run.path / "measurements").glob(f"*{measurement.removeprefix('own_')}*.json"):
         try:
             content = json.loads(disk.read(path) or b"")
-            if content["name"] == measurement and content["is_final"]:
+            title = catalogue.in_tables(content["name"], str(content.get("version", "")))
+            if title == measurement and content["is_final"]:
                 candidates.append((content["num_examples"], content["measured"], path))
         except (ValueError, KeyError, TypeError, RecursionError):
             continue  # the table of results lists it as damaged

@@ -237,13 +237,9 @@ def _program(
     factors = factors_of(fields, inputs, targets.num_outputs, one_pass=fields["one_pass"])
     optimizer = optimizers.build(
         configs.base_optimizer(fields),
-        momentum=fields["momentum"],
-        nesterov=fields["nesterov"],
-        adam_betas=fields["adam_betas"],
-        adam_epsilon=fields["adam_epsilon"],
-        gradient_clip=fields["gradient_clip"],
         decay_mask=trees.kernels if fields["weight_decay_on"] == "kernels" else None,
         factors=factors,
+        **_shipped_fields(optimizers.build, fields),
     )
     schedule = _learning_rate_schedule(fields, num_steps)
     variant = scaled_ascent(fields, factors)
@@ -301,10 +297,9 @@ def rho_schedule(config: Mapping[str, Any], num_steps: int) -> Callable | None:
 
 
 def _learning_rate_schedule(fields: Mapping[str, Any], num_steps: int) -> Callable:
-    return schedules.build(
-        fields["lr_scheduler"],
-        num_steps=num_steps,
-        warmup_steps=fields["warmup_steps"],
-        decay_fraction=fields["decay_fraction"],
-        final_factor=fields["final_factor"],
-    )
+    return schedules.build(fields["lr_scheduler"], num_steps=num_steps, **_shipped_fields(schedules.build, fields))
+
+
+def _shipped_fields(builder: Callable, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the fields that a builder declares; a user's field may have the name of another of its keywords."""
+    return {name: value for name, value in fields_for(builder, config).items() if name in configs.SCHEMA}

@@ -205,7 +205,8 @@ def _choose(directory: Path, fault: Callable[[Path, Mapping[str, Any]], str]) ->
     """Read the newest usable checkpoint; raise as `load_newest` does if there are others but none is usable."""
     warnings: list[str] = []
     refusals: list[str] = []
-    for path in _newest_first(directory):
+    final = existing(directory / FINAL)
+    for path in [*([final] if final else []), *(path for _, path in _step_files(directory))]:
         try:
             arrays, metadata = _read(path)
         except DamagedError as error:
@@ -225,12 +226,6 @@ def _choose(directory: Path, fault: Callable[[Path, Mapping[str, Any]], str]) ->
     if warnings:
         warnings.append(f"{directory}: no checkpoint is undamaged; starting again from step 0.")
     return _Chosen(warnings=warnings)
-
-
-def _newest_first(directory: Path) -> list[Path]:
-    """List the checkpoints of a directory, the final one first."""
-    final = existing(directory / FINAL)
-    return [*([final] if final else []), *(path for _, path in _step_files(directory))]
 
 
 def _step_files(directory: Path) -> list[tuple[int, Path]]:

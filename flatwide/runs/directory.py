@@ -26,6 +26,7 @@ STARTED_ON = ("num_devices", "matmul_precision")  # in config.json, the hardware
 METRICS_DIGEST = "metrics_sha256"  # in result.json
 TEMPORARY = ".tmp"  # suffix of a file that is being written
 _DAY_SECONDS = 24 * 3600.0
+_NOTE_OF_JAX = "For simplicity, JAX has removed its internal frames"  # after the message of an error, and dashes
 
 
 class BusyError(ValueError):
@@ -270,12 +271,13 @@ class RunDirectory:
             file.write(text.rstrip("\n") + "\n")
 
     def read_error(self) -> str:
-        """Read the last line of the error file, which is the error message."""
+        """Read the last line of the error file, which is the error message, without JAX's note about its frames."""
         try:
             content = disk.read(self.error_file) or b""
         except disk.UnreadableError as error:
             return str(error)
-        return content.decode(errors="backslashreplace").rstrip("\n").rpartition("\n")[2]
+        lines = content.decode(errors="backslashreplace").splitlines()
+        return next((line for line in reversed(lines) if line.strip("-") and not line.startswith(_NOTE_OF_JAX)), "")
 
     @property
     def metrics_file(self) -> Path:

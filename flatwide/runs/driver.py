@@ -199,8 +199,8 @@ def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
             ]
         )
     _check_devices(built)
-    if warning := built.device_warning:
-        say(f"warning: {warning}")
+    if fault := built.division.fault:
+        say(f"warning: {fault}")
     memory.check(built)
     state = built.init()
     built.check(state)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flatwide import config as configs
 from flatwide import data, optimizers, registry, sam, sparsify, streams, trees, workloads
@@ -17,7 +18,7 @@ from flatwide.training import compiled_epochs, devices, sources
 from flatwide.training.compiled_epochs import Member
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
-from flatwide.training.segments import Segment, compiled_step
+from flatwide.training.segments import Segment, compiled_segment, compiled_step
 from flatwide.training.sources import Source
 from flatwide.training.state import State, Values
 from flatwide.training.step import Metrics, Step
@@ -114,10 +115,11 @@ class Experiment:
         return self.config["shard_parameters"] and self.sharding is not None
 
     @property
-    def device_warning(self) -> str:
-        """The warning that every device does all the work of a step, since no piece of a batch divides, or ""."""
+    def division(self) -> division.Division:
+        """How a step is divided over the devices, and why each does all of it, if no piece of a batch divides."""
         num_devices = devices.count(self.sharding)
-        return division.divide(self.config, num_devices, ascent_state=self.state_shapes().ascent).fault
+        ascent_state = self.state_shapes().ascent if num_devices > 1 else ()
+        return division.divide(self.config, num_devices, ascent_state=ascent_state)
 
     def shardings(self, state: State) -> State:
         """Return the sharding of each leaf of a sharded run's state.
@@ -207,6 +209,20 @@ class Experiment:
             sharding=self.sharding,
             interrupt=interrupt,
         )
+
+    def compiled(self) -> jax.stages.Compiled:
+        """Compile the program that takes the steps of the run, or of its group; nothing is drawn or trained."""
+        state, group_size = self.state_shapes(), self.config["group_size"]
+        if self.is_small or group_size > 1:
+            runs = self._member(), state
+            return compiled_epochs.compiled(
+                self.step, self.workload, *runs, plan=self.source.plan, group_size=group_size
+            )
+        if data.is_compiled(self.train):
+            run = compiled_segment(self.step, plan=self.source.plan, sharding=self.sharding)
+            return run.lower(self.values, state, self.source.arrays, np.int32(0)).compile()
+        raw = sources.raw_shapes(self.train, self.data.example, self.config["batch_size"])
+        return compiled_step(self.step).lower(self.values, state, raw).compile()
 
     def segment(self) -> Segment:
         """Build the program that takes many steps."""

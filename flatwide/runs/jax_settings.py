@@ -80,7 +80,9 @@ def start_processes(
     Raises: ConfigError if all are None and no such job is detected, or if the address cannot be used.
     """
     timeout = timeout or _JOIN_SECONDS
-    _check_resolves(coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS") or _address_on_slurm())
+    slurm = slurm_cluster.SlurmCluster  # where JAX chooses the address
+    of_slurm = slurm.get_coordinator_address(None, None) if slurm.is_env_present() else ""
+    _check_resolves(coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS") or of_slurm)
     if coordinator is not None and index == 0:
         _check_is_free(coordinator)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -102,12 +104,6 @@ def start_processes(
         raise ConfigError([text.rstrip()]) from error
     state = distributed.global_state
     processes.join(state.client, index=state.process_id, count=state.num_processes, shut_down=jax.distributed.shutdown)
-
-
-def _address_on_slurm() -> str:
-    """Return the address that JAX chooses in a job of Slurm, or "" elsewhere."""
-    slurm = slurm_cluster.SlurmCluster
-    return slurm.get_coordinator_address(None, None) if slurm.is_env_present() else ""
 
 
 def _check_resolves(address: str) -> None:

@@ -1,13 +1,16 @@
 """Loading of trained networks."""
 
 import functools
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from flatwide import trees
 from flatwide.runs import checkpoints
 from flatwide.runs.build import build
 from flatwide.runs.directory import FILE_VERSION, IDENTITY, STARTED_ON, UNREAD, RunDirectory, run_directories
@@ -27,6 +30,24 @@ class Trained(NamedTuple):
     params: PyTree
     stats: PyTree
     apply: Callable[[PyTree], PyTree]
+
+    def flat(self) -> dict[str, np.ndarray]:
+        """Return the arrays of params and stats by flat names, such as `params/Dense_0/kernel`."""
+        leaves = jax.tree.leaves_with_path({"params": self.params, "stats": self.stats})
+        return {trees.path_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+    def write_safetensors(self, path: str | os.PathLike) -> None:
+        """Write the arrays by their flat names as a safetensors file, with the config as JSON in its metadata.
+
+        Raises: FileExistsError if there is such a file; ImportError without the extra `safetensors`.
+        """
+        try:
+            from safetensors.numpy import save
+        except ImportError as error:
+            raise ImportError("writing safetensors needs its package: pip install 'flatwide[safetensors]'.") from error
+        content = save(self.flat(), metadata={"config": json.dumps(dict(self.config))})
+        with open(path, "xb") as file:
+            file.write(content)
 
     def __repr__(self) -> str:
         """Return a line without the weights, which a notebook would print in full."""
@@ -52,9 +73,13 @@ def load_run(path: str | os.PathLike) -> Trained:
 
 
 def read_fields(directory: RunDirectory) -> dict[str, Any]:
-    """Read the config fields of a run, without the other entries of its config.json."""
+    """Read the config fields of a run, without the other entries of its config.json.
+
+    Measurements and hooks are left out: they are not part of any identity, and their files may be gone.
+    """
     stored = directory.read_config()
-    return {name: stored[name] for name in stored.keys() - {IDENTITY, FILE_VERSION, UNREAD, *STARTED_ON}}
+    left_out = {IDENTITY, FILE_VERSION, UNREAD, *STARTED_ON, "measurements", "on_metrics"}
+    return {name: stored[name] for name in stored.keys() - left_out}
 
 
 def rebuild(directory: RunDirectory) -> Experiment:
@@ -70,9 +95,8 @@ def rebuild(directory: RunDirectory) -> Experiment:
     if status != "finished":
         raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Finish its training first.")
     recorded, config = directory.read_config()[IDENTITY], read_fields(directory)
-    # The number of threads is recorded for every run, but is part of the identity of only some. Measurements are not
-    # part of any identity, and their files may be gone.
-    built = build(config | {"threads": recorded.get("threads"), "measurements": ()}, is_local=True)
+    # The number of threads is recorded for every run, but is part of the identity of only some.
+    built = build(config | {"threads": recorded.get("threads")}, is_local=True)
     # The weights that it started from are known, though their run may be gone.
     now = identity(built.config, built.data.fingerprint, initial_weights=recorded.get("initial_weights"))
     if changed := sorted(name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name)):

@@ -1,4 +1,4 @@
-"""Out-of-memory checks: before a run starts if its state alone is too large, and one-line messages."""
+"""The memory of a run, by its compiled program; the check before it starts, and one-line messages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import jax
 
 from flatwide import config as configs
-from flatwide import machine
-from flatwide.runs import preview
+from flatwide import machine, trees
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import unread_fields
 from flatwide.training import devices
@@ -24,18 +23,35 @@ def check(built: Experiment) -> None:
 
     Raises: OutOfMemoryError. A run that passes may still be too large, since a step also stores activations.
     """
-    config, params = built.config, built.param_shapes
-    itemsize = jax.dtypes.canonicalize_dtype(float).itemsize
-    needed = 2 * built.num_params * itemsize + preview.optimizer_bytes(config, params)
+    params = built.param_shapes
+    needed = trees.num_bytes((params, params, jax.eval_shape(built.optimizer.init, params)))
     if built.is_sharded:
         # The devices of a CPU share the machine's memory.
         num_parts = jax.local_device_count() if jax.local_devices()[0].platform == "cpu" else 1
         needed = needed * num_parts // devices.count(built.sharding)
-    if needed > (available := _available()):
-        raise OutOfMemoryError(
-            f"out of memory: the network and its optimizer need {needed / 1e9:,.1f} GB of "
-            f"{available / 1e9:,.1f} GB; {advice(config)}."
-        )
+    fit(built.config, needed, "the network and its optimizer need")
+
+
+def fit(config: Mapping[str, Any], needed: float, what: str) -> None:
+    """Raise OutOfMemoryError if a number of bytes is more than the memory of the training device.
+
+    Args:
+      what: the subject and the verb of the message.
+    """
+    if needed > (size := available()):
+        sizes = f"{needed / 1e9:,.1f} GB of {size / 1e9:,.1f} GB"
+        raise OutOfMemoryError(f"out of memory: {what} {sizes}; {advice(config)}.")
+
+
+def of_program(built: Experiment) -> int:
+    """Return the bytes that the compiled program of a run's steps holds on each device: data, state, temporary arrays.
+
+    Cost: compiling, which the run then finds in the cache of compiled programs.
+    """
+    found = built.compiled().memory_analysis()
+    assert found is not None  # CPUs and GPUs have it
+    donated = found.alias_size_in_bytes  # the new state takes the memory of the old one
+    return found.argument_size_in_bytes + found.temp_size_in_bytes + found.output_size_in_bytes - donated
 
 
 def is_exhausted(error: BaseException) -> bool:
@@ -58,7 +74,7 @@ def advice(config: Mapping[str, Any]) -> str:
     return "make " + " or ".join(f"config.{name}={config[name]}" for name in (*large, "batch_size")) + " smaller"
 
 
-def _available() -> int:
+def available() -> int:
     """Return the memory in bytes of the training device; that of the machine if it is a CPU."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None

@@ -3,9 +3,10 @@
 import contextlib
 import functools
 import io
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from flatwide import chance, data, machine, optimizers, processes, sparsify, trees
-from flatwide.runs import checkpoints, disk, logs, resuming, rows, snapshots
+from flatwide.runs import checkpoints, disk, hooks, logs, resuming, rows, snapshots
 from flatwide.runs.directory import RunDirectory, write_atomically
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.jax_settings import is_double, matmul_precision
@@ -63,6 +64,7 @@ class Recording:
         self._rows: list[dict[str, float | None]] = []  # not yet in the file: the rows of a call are written together
         for name, content in built.data.files if directory.is_written else ():
             write_atomically(directory.path / name, content)
+        self._hook = hooks.caller(built.config["on_metrics"] if directory.is_written else None, directory.path)
         self._progress: Any = None
         self._board: Any = None
 
@@ -99,7 +101,9 @@ class Recording:
             if len(missing) > _MOST_WARNINGS:
                 logs.say(f"warning: and {len(missing) - _MOST_WARNINGS} more snapshots are missing.", quiet=quiet)
             is_due = self.taken.step > 0 and self._is_due(self.taken.step)
-            if is_due and not processes.agreed(lambda: self._has_row(self.taken.step)):
+            if is_due and not processes.agreed(
+                lambda: any(row["step"] == self.taken.step for row in self.directory.read_metrics())
+            ):
                 self._record()  # the run was stopped before this evaluation
                 self._write_rows()
             yield
@@ -119,7 +123,9 @@ class Recording:
             self._write_rows()
             return
         row = self._record() if self._is_due(taken.step) else None
-        self._progress.update(taken.step, self._shown_values(row))
+        name = f"test_{self._built.workload.objective.metric_name}"
+        shown = {"running_train_loss": row["running_train_loss"], name: row["test_metric"]} if row else {}
+        self._progress.update(taken.step, shown)
         if taken.state is None:
             return
         self._write_rows()
@@ -176,6 +182,7 @@ class Recording:
         else:
             result["diverged_at_step"] = taken.step - 1
         directory.write_result(result)
+        self._hook(taken.step, result if finite else {**result, "test_metric": math.nan})  # in place of its last one
         return processes.agreed(directory.read_result) or {}
 
     def _record(self) -> dict[str, float | None]:
@@ -192,6 +199,7 @@ class Recording:
             raise self._stopped() from None
         self._rows.append(row)
         self._board.write(self.taken.step, row)
+        self._hook(self.taken.step, row)
         self._memory = self._memory._replace(loss_total=0.0, loss_count=0)
         return row
 
@@ -276,9 +284,6 @@ class Recording:
         """Whether there is an evaluation after `step` steps."""
         return step % self._built.eval_every_steps == 0 or step == self._built.num_steps
 
-    def _has_row(self, step: int) -> bool:
-        return any(row["step"] == step for row in self.directory.read_metrics())
-
     def _stopped(self) -> Stopped:
         return Stopped(
             f"stopped at step {self.taken.step} of {self._built.num_steps}, saved in {self.directory.checkpoints}. "
@@ -290,15 +295,6 @@ class Recording:
         first = taken.step - len(taken.losses)
         for step in range((first // every + 1) * every, taken.step + 1, every):
             self._board.write(step, {"batch_loss": float(taken.losses[step - first - 1])})
-
-    def _shown_values(self, row: Mapping[str, float | None] | None) -> dict[str, float | None]:
-        """Return the values for the progress line: those of the last evaluation, if any."""
-        if row is None:
-            return {}
-        return {
-            "running_train_loss": row["running_train_loss"],
-            f"test_{self._built.workload.objective.metric_name}": row["test_metric"],
-        }
 
 
 def _chance(built: Experiment) -> dict[str, Any]:

@@ -51,8 +51,8 @@ class Wanted(NamedTuple):
     @property
     def stem(self) -> str:
         """The name of its file: the measurement, and its settings that differ from the defaults."""
-        version, title = catalogue.version(self.name), catalogue.title(self.name)
-        parts = [title] + ([] if version == "1" else [f"v{version}"])
+        version = catalogue.version(self.name)
+        parts = [catalogue.word(self.name)] + ([] if version == "1" else [f"v{version}"])
         parts += [] if self.epoch is None else [self.network.replace(" ", "")]
         parts += [] if self.num_examples == _DEFAULT_EXAMPLES else [f"examples{self.num_examples}"]
         return "-".join(parts)
@@ -149,7 +149,7 @@ def write(
         write_atomically(path.with_suffix(".npz"), npz)
         arrays_digest = hashlib.sha256(npz).hexdigest()
     content = {
-        "name": catalogue.title(target.name),
+        "name": catalogue.word(target.name),
         "version": catalogue.version(target.name),
         "epoch": epoch,
         "is_final": target.epoch is None,
@@ -245,7 +245,7 @@ def _record(fields: Mapping[str, Any]) -> Record:
         raise ValueError("expected numbers")
     if not isinstance(record.name, str) or not isinstance(record.measured, str):
         raise ValueError("expected a name and a time")
-    return record
+    return record._replace(name=catalogue.in_tables(record.name, str(fields.get("version", ""))))
 
 
 def usual_examples(runs: Iterable[Sequence[Record]]) -> dict[str, int]:

@@ -44,7 +44,8 @@ def fault(result: Mapping[str, Any]) -> str:
             continue
         is_of_kind = isinstance(value, field.kind) and (field.kind is bool or not isinstance(value, bool))
         if not is_of_kind or (isinstance(value, float) and not math.isfinite(value)):
-            return f"{name} is {_short(value)}; expected {_kind_text(field.kind)}"
+            kinds = {str: "text", int: "an integer", bool: "true or false", dict: "an object"}
+            return f"{name} is {_short(value)}; expected {kinds.get(field.kind, 'a number')}"  # type: ignore[arg-type]
     for name in _METRICS if result.get("metric_name") in FRACTION_METRICS else ():
         if (value := result.get(name)) is not None and not 0 <= value <= 1:
             return f"{name} is {_short(value)}; expected a fraction in [0, 1]"
@@ -54,7 +55,3 @@ def fault(result: Mapping[str, Any]) -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def _kind_text(kind: type | tuple[type, ...]) -> str:
-    return {str: "text", int: "an integer", bool: "true or false", dict: "an object"}.get(kind, "a number")  # type: ignore[arg-type]

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, TextIO
 
 from flatwide import config as configs
 from flatwide.columns import DONE
-from flatwide.runs import preview
 from flatwide.runs.directory import RunDirectory, run_directories, sweep
 from flatwide.runs.logs import StatusLine, duration_text
+from flatwide.runs.parts import is_local
 from flatwide.runs.table import write_results
-from flatwide.study import describe, executors, inventory, orders, plan, stalls, supervise
+from flatwide.study import describe, executors, inventory, orders, plan, sizing, stalls, supervise
 from flatwide.study.executors import Site
 from flatwide.study.inventory import Inventory, RunState
 from flatwide.study.orders import Orders, Task
@@ -65,7 +65,7 @@ def run(
     Raises: ConfigError, DataError, Stopped, WorkerError.
     """
     out, workdir = stream or sys.stderr, os.fspath(workdir)
-    planned = plan.expand(values)
+    planned = sizing.with_groups(plan.expand(values), workdir)
     stored = inventory.take(planned, workdir)
     inventory.check(stored)
     sweep(workdir)
@@ -292,7 +292,9 @@ class _Progress:
             if seconds is None and time.monotonic() > until:  # another command has trained it
                 seconds = with_compiling
             if seconds is not None:
-                self._estimate.learn(self._states[name], seconds)
+                state = self._states[name]
+                of_group = (with_compiling - seconds) * state.run.config["group_size"]
+                self._estimate.learn(state, seconds, compiling=of_group)
                 del self._unlearned[name]
 
 
@@ -302,8 +304,8 @@ def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
     Raises: ConfigError; DataError if the data set is not in the given folder; ValueError if a network does not fit its
       data or its loss.
     """
-    planned = plan.expand(values)
-    if all(preview.is_local(run.config) for run in planned.runs):
+    planned = sizing.with_groups(plan.expand(values), workdir)
+    if all(is_local(run.config) for run in planned.runs):
         stored = inventory.take(planned, workdir)
         inventory.check(stored)
     else:  # the names of runs depend on data that is not on this machine
@@ -313,5 +315,5 @@ def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
     lines = describe.heading(planned, stored, num_workers=num_workers(planned, stored), estimate=estimate)
     settings = planned.settings
     share = getattr(executors.find(settings.executor), "share", lambda study: executors.Share())(settings.study)
-    memory = describe.memory(stored, share)
+    memory = describe.memory(stored, share, settings.study)
     return "\n".join([*lines, *describe.groups(stored, estimate), *memory, *describe.disk(stored)])

@@ -3,22 +3,23 @@
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 from flatwide import config as configs
 from flatwide import machine, models, registry, trees
 from flatwide.catalogue import entry, title
 from flatwide.columns import DONE
-from flatwide.runs import identity, preview, snapshots
-from flatwide.runs.jax_settings import is_double
-from flatwide.runs.logs import duration_text, runs_text
+from flatwide.runs import identity, preview, recording
+from flatwide.runs.experiment import Experiment
+from flatwide.runs.logs import duration_text, runs_text, say
+from flatwide.study import sizing
 from flatwide.study.executors import Share
 from flatwide.study.inventory import REFUSED, UNMEASURED, Inventory, RunState
 from flatwide.study.plan import Plan, Planned
 from flatwide.study.settings import Part
 from flatwide.training import devices
 
+_MOST_COMPILED = 8  # programs for their memory: some seconds each
 _SMALL_FILES = 24 * 1024  # bytes of a run's tables and JSON, in whole blocks of the disk
 
 
@@ -28,15 +29,20 @@ class Estimate:
     def __init__(self, stored: Inventory):
         self._costs: dict[tuple, float] = {}
         self._seen: dict[tuple, dict[str, float]] = {}
+        self._compiling: dict[tuple, float] = {}
         for state in stored.states:
             if state.run.shape not in self._costs:
                 self._costs[state.run.shape] = _cost(state.run)
             if state.seconds is not None:  # each run of a group trained together has the time of the whole group
                 self.learn(state, state.seconds / state.run.config["group_size"])
+        for shape, seen in self._seen.items():  # the first of a shape's runs has compiled for all
+            self._compiling[shape] = max(seen.values()) - statistics.median_low(seen.values())
 
-    def learn(self, state: RunState, seconds: float) -> None:
-        """Record how long a run took; a later call replaces an earlier one."""
-        self._seen.setdefault(state.run.shape, {})[state.directory.name] = seconds
+    def learn(self, state: RunState, seconds: float, *, compiling: float = 0.0) -> None:
+        """Record how long a run took, and its compilation; a later call replaces an earlier one."""
+        shape = state.run.shape
+        self._seen.setdefault(shape, {})[state.directory.name] = seconds
+        self._compiling[shape] = max(compiling, self._compiling.get(shape, 0.0))
 
     def cost(self, state: RunState) -> float:
         """Return the arithmetic of a run, in an arbitrary unit."""
@@ -70,8 +76,10 @@ class Estimate:
         if sum(counts.values()) <= len(remaining):
             return max(remaining, default=0.0)
         passed = sum(min(age, seconds[shape]) for shape, age in training if shape in seconds)
-        total = sum(count * seconds[shape] for shape, count in counts.items() if count) - passed
-        return max(total / workers, *seconds.values())
+        new = seconds.keys() - self._seen.keys() - {shape for shape, _ in training}
+        compiling = statistics.fmean(self._compiling.values()) if self._compiling else 0.0
+        total = sum(counts[shape] * seconds[shape] for shape in seconds) - passed + compiling * len(new)
+        return max(total / workers, *(seconds[shape] + compiling * (shape in new) for shape in seconds))
 
 
 def heading(planned: Plan, stored: Inventory, *, num_workers: int, estimate: Estimate) -> list[str]:
@@ -149,26 +157,32 @@ def groups(stored: Inventory, estimate: Estimate) -> list[str]:
     return [f"groups of one program: {len(by_shape)}", *lines]
 
 
-def memory(stored: Inventory, share: Share) -> list[str]:
-    """Estimate the memory of the most demanding run, and warn of what the devices of a worker cannot hold or share.
+def memory(stored: Inventory, share: Share, study: Mapping[str, Any]) -> list[str]:
+    """Tell the memory of the most demanding program, and warn of what the devices of a worker cannot hold or share.
 
-    Of runs that differ in the size of their network alone, only the largest is traced, which keeps this fast.
+    Of runs that differ in the size of their network alone, only the largest is compiled, and of these only those with
+    the most parameters and examples a batch, which keeps this fast.
     """
-    sample = {(state.run.part, state.run.shape): state.run for state in stored.states}
+    sample = {run.shape: run for run in (state.run for state in stored.to_do())}
+    if not sample:
+        return [share.text] if share.text else []
     largest: dict[tuple, tuple[int, Mapping[str, Any]]] = {}
     for run in sample.values():
         size, settings = trees.size(preview.sizes(run.config).params), _settings(run)
         if settings not in largest or size > largest[settings][0]:
             largest[settings] = size, run.config
+    demanding = sorted(largest.values(), key=lambda each: each[0] * each[1]["batch_size"] * each[1]["group_size"])
+    runs = [config for _, config in demanding[-_MOST_COMPILED:]]
+    say("compiling the largest programs, for their memory; this may take a minute")
+    fits = sizing.fits([(config, 1) for config in runs], study)
+    fit, config = max(zip(fits, runs, strict=True), key=lambda each: each[0].num_bytes)
     num_devices = share.num_devices or devices.count(devices.over_devices())
-    estimates = ((preview.device_memory(config, num_devices), config) for _, config in largest.values())
-    num_bytes, config = max(estimates, key=itemgetter(0))
-    where = f" on each of {num_devices} devices" if num_devices > 1 else ""
-    text = f"expected memory: up to {preview.readable(num_bytes)} of arrays{where}, at width {identity.width(config)}"
+    where = f" of each of {num_devices} devices" if num_devices > 1 else ""
+    text = f"expected memory: up to {preview.readable(fit.num_bytes)}{where}, at width {identity.width(config)}"
     faults = dict.fromkeys(fault for run in sample.values() if (fault := preview.device_fault(run.config, num_devices)))
     if share.num_bytes is not None:
         text += f"; a worker may take {preview.readable(share.num_bytes)} of a device"
-        if num_bytes > share.num_bytes:
+        if fit.num_bytes > share.num_bytes:
             faults[
                 "this may not fit. config.accumulation_steps=4 needs less, and so do fewer workers_per_gpu, or "
                 "config.shard_parameters=True with more devices_per_run."
@@ -184,39 +198,24 @@ def _settings(run: Planned) -> tuple:
 
 
 def disk(stored: Inventory) -> list[str]:
-    """Estimate the disk space of a finished study."""
-    shapes = Counter(state.run.shape for state in stored.states)
-    sample = {state.run.shape: state.run for state in stored.states}
-    small = {shape: _SMALL_FILES + _snapshot_bytes(run) + array_bytes(run.config) for shape, run in sample.items()}
-    least = sum(count * (_state_bytes(sample[shape]) + small[shape]) for shape, count in shapes.items())
-    most = sum(count * (3 * _state_bytes(sample[shape]) + small[shape]) for shape, count in shapes.items())
-    least, most = preview.readable(least), preview.readable(most)
-    return [f"disk: {least} if each run ends within a checkpoint interval, else up to {most}"]
+    """Estimate the disk space of a finished study: each run keeps one state at its end, and up to three before."""
+    sample, least, most = {state.run.shape: state.run for state in stored.states}, 0, 0
+    for shape, count in Counter(state.run.shape for state in stored.states).items():
+        built = preview.assemble(sample[shape].config)
+        state = built.state_shapes()
+        snapshots = len(built.snapshot_steps) * trees.num_bytes(recording.snapshot(state))
+        least += count * (_SMALL_FILES + snapshots + array_bytes(built) + trees.num_bytes(state))
+        most += count * 2 * trees.num_bytes(state)
+    return [
+        f"disk: {preview.readable(least)} if each run ends within a checkpoint interval, else up to "
+        f"{preview.readable(least + most)}"
+    ]
 
 
-def _snapshot_bytes(run: Planned) -> int:
-    """Count the bytes of a run's snapshots, which it keeps besides its checkpoints."""
-    sizes, number = preview.sizes(run.config), 8 if is_double() else 4
-    is_adam = configs.base_optimizer(run.config) != "sgd"  # whose average of squared gradients is stored too
-    itemsize = number * (1 + is_adam) + (run.config["sparsity"] > 0)
-    snapshot_steps = snapshots.wanted(run.config, num_steps=sizes.num_steps, steps_per_epoch=sizes.steps_per_epoch)
-    return len(snapshot_steps) * trees.size(sizes.params) * itemsize
-
-
-def array_bytes(config: Mapping[str, Any]) -> int:
+def array_bytes(built: Experiment) -> int:
     """Count the bytes of measured arrays with an entry for each parameter, at all snapshots and the end."""
-    arrays_per_network = sum(entry(title(name)).num_param_arrays for name in config["measurements"])
-    sizes, itemsize = preview.sizes(config), 8 if is_double() else 4
-    steps = snapshots.wanted(config, num_steps=sizes.num_steps, steps_per_epoch=sizes.steps_per_epoch)
-    return (len(steps) + 1) * arrays_per_network * trees.size(sizes.params) * itemsize
-
-
-def _state_bytes(run: Planned) -> int:
-    """Count the bytes of a checkpoint: parameters, optimizer state and mask."""
-    config, params = run.config, preview.sizes(run.config).params
-    itemsize = 8 if is_double() else 4
-    weights = trees.size(params) * (itemsize + (config["sparsity"] > 0))
-    return weights + preview.optimizer_bytes(config, params)
+    arrays_per_network = sum(entry(title(name)).num_param_arrays for name in built.config["measurements"])
+    return (len(built.snapshot_steps) + 1) * arrays_per_network * trees.num_bytes(built.param_shapes)
 
 
 def _cost(run: Planned) -> float:

@@ -1,8 +1,7 @@
 """The state of a study's planned runs, read from their directories alone."""
 
 import os
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flatwide import config as configs
 from flatwide import data, registry
@@ -91,19 +90,12 @@ def _look_up(run: Planned, workdir: str | os.PathLike) -> RunState:
         status, result = directory.status_and_result()
         if status == "new":
             return RunState(run, directory, status)
-        if _differs(directory, identity, is_done=bool(result)):
-            return RunState(
-                run, directory, "mismatch", problem=f"{directory.path / 'config.json'}: it is that of another run."
-            )
+        path = directory.path / "config.json"  # a run that failed at once has none
+        if (result or path.exists()) and directory.read_config()[IDENTITY] != identity:
+            return RunState(run, directory, "mismatch", problem=f"{path}: it is that of another run.")
         status = UNMEASURED if records.missing(directory, run.config) else status
     except disk.UnreadableError as error:
         return RunState(run, directory, "unreadable", problem=str(error))
     except ValueError as error:
         return RunState(run, directory, "damaged", problem=str(error))
     return RunState(run, directory, status, seconds=result.get("seconds"))
-
-
-def _differs(directory: RunDirectory, identity: Mapping[str, Any], *, is_done: bool) -> bool:
-    """Whether a directory is that of another run; one without a config, because it failed at once, is not."""
-    has_config = is_done or (directory.path / "config.json").exists()
-    return has_config and directory.read_config()[IDENTITY] != identity

@@ -124,14 +124,10 @@ def _resolve(base: Mapping[str, Any], varied: Assignment, counts: dict[tuple, in
         raise configs.ConfigError([f"{given}: the study computes it from {BUDGET}; leave it at 0."])
     shapes = preview.sizes(config).params
     asked, pruner, density = varied[BUDGET], config["pruner"], config["layer_density"]
-    solved = _solve(_hashable(shapes), budget=asked, pruner=pruner, layer_density=density)
+    leaves, structure = jax.tree.flatten(shapes)
+    solved = _solve((tuple(leaves), structure), budget=asked, pruner=pruner, layer_density=density)
     counts[(identity.width(config), pruner, asked, solved.sparsity)] = solved.num_nonzero_params
     return configs.resolve_fields(fields | {"sparsity": solved.sparsity})
-
-
-def _hashable(shapes) -> tuple:
-    leaves, structure = jax.tree.flatten(shapes)
-    return tuple(leaves), structure
 
 
 @functools.lru_cache(maxsize=256)

@@ -76,7 +76,7 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     if given["metric"] not in METRICS:
         faults.append(registry.unknown("config.study.metric", given["metric"], METRICS))
     wrong: list[str] = []
-    for name in ("workers", "workers_per_gpu", "devices_per_run", "address", "tensorboard", "tune"):
+    for name in ("workers", "workers_per_gpu", "devices_per_run", "group_size", "address", "tensorboard", "tune"):
         given[name], fault = configs.check_field(f"study.{name}", given[name], configs.STUDY[name])
         wrong += [fault] if fault else []
     faults += wrong
@@ -85,6 +85,7 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     if not faults:
         faults += [fault for part in given["parts"] for fault in _contradictions(part)]
         faults += too_many(num_runs(given["parts"])) + _untuned(given["tune"], given["parts"])
+        faults += _ungrouped(given, base)
     try:
         crew = executors.find(str(given["executor"]))
         faults += [] if wrong else crew.faults(given)
@@ -241,6 +242,18 @@ def _untuned(tune: tuple[str, ...], parts: tuple[Part, ...]) -> list[str]:
         for name in tune
         if name in varied & compared
     ]
+
+
+def _ungrouped(given: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """List why the size of groups cannot follow from the memory of a device."""
+    if given["group_size"] is None:
+        return []
+    where = "config.study.group_size='auto'"
+    if given["executor"] != "local":
+        asked = f"{where}: expected the local executor, since the memory of other machines is not known here; set"
+        return [f"{asked} config.group_size=16 or another number."]
+    is_set = any("group_size" in {*part.axes, *_set_by(part)} for part in given["parts"])
+    return [f"{where}: config.group_size is set too; keep one."] if is_set or base.get("group_size", 1) != 1 else []
 
 
 def num_runs(parts: tuple[Part, ...]) -> int:

@@ -83,7 +83,7 @@ def take_epochs(
       seconds: approximate duration of a call.
     Yields: one `Taken` an epoch, with the scores at its end; only the last of a call has the state.
     """
-    program = _program(_Fixed(step=step, workload=workload, plan=plan, scorers=_scorers(member)))
+    program = _program_of(step, workload, member, plan=plan)
     arrays = jax.device_put(_Arrays(member.train, _split_arrays(member)))
     calls = _Calls(program, seconds=seconds, clock=clock)
     first, last = int(state.step), num_epochs * plan.steps_per_epoch
@@ -124,8 +124,7 @@ def take_epochs_together(
     filled = [*members, *(list(members[:1]) * num_spare)]
     state = _stack([*states, *(list(states[:1]) * num_spare)])
     shared = members[0].shared
-    fixed = _Fixed(step=step, workload=workload, plan=plan, scorers=_scorers(members[0]))
-    program = _program(fixed, is_group=True, shared=shared, train_names=frozenset(members[0].train))
+    program = _program_of(step, workload, members[0], plan=plan, is_group=True)
     train = _joined([member.train for member in filled], shared)
     arrays = jax.device_put(_Arrays(train, _joined([_split_arrays(member) for member in filled], shared)))
     values = _stack([member.values for member in filled])
@@ -147,6 +146,22 @@ def take_epochs_together(
             if taken[-1] and not np.isfinite(taken[-1][-1].losses[-1]):
                 ends[index] = 0
         yield taken
+
+
+def compiled(
+    step: Step, workload: Workload, member: Member, state: State, *, plan: Plan, group_size: int
+) -> jax.stages.Compiled:
+    """Compile the program of one run, or of a group of runs like it, for a state of these shapes."""
+
+    def many(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((group_size, *leaf.shape), leaf.dtype), tree)
+
+    arrays, stop = _Arrays(member.train, _split_arrays(member)), np.zeros((), np.int32)
+    program = _program_of(step, workload, member, plan=plan, is_group=group_size > 1)
+    if group_size == 1:
+        return program.run.lower(member.values, state, arrays, stop).compile()
+    names = [{name: each[name] if name in member.shared else many(each[name]) for name in each} for each in arrays]
+    return program.run.lower(many(member.values), many(state), _Arrays(*names), many(stop)).compile()
 
 
 class _Fixed(NamedTuple):
@@ -212,8 +227,13 @@ def _split_arrays(member: Member) -> dict[str, Batch]:
     return {name: split.arrays for name, split in member.splits.items()}
 
 
-def _scorers(member: Member) -> tuple[tuple[str, Scorer], ...]:
-    return tuple((name, member.splits[name].scorer) for name in sorted(member.splits))
+def _program_of(step: Step, workload: Workload, member: Member, *, plan: Plan, is_group: bool = False) -> "_Program":
+    """Return the program of one run, or of a group of runs like it."""
+    scorers = tuple((name, member.splits[name].scorer) for name in sorted(member.splits))
+    fixed = _Fixed(step=step, workload=workload, plan=plan, scorers=scorers)
+    if not is_group:
+        return _program(fixed)
+    return _program(fixed, is_group=True, shared=member.shared, train_names=frozenset(member.train))
 
 
 def _axes(names: Iterable[str], shared: frozenset[str]) -> dict[str, int | None]:

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import cautions, fields, measured
+from flatwide.analysis import fields, measured
 from flatwide.analysis import table as results
 from flatwide.analysis.gain import gain_by_width
 from flatwide.analysis.summary import summary
+from flatwide.answers import cautions
 
 TOP = "curvature.top_eigenvalue"
 AT_CHANCE = 0.1

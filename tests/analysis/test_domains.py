@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from flatwide.analysis import answer, cautions, estimates, gain, overview, summary, table, trend, verdict
+from flatwide.analysis import estimates, gain, summary, table, trend, verdict
+from flatwide.answers import answer, cautions, overview
 
 RHOS, SEEDS = (0.0, 0.1, 0.2), (0, 1, 2, 3)
 

@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import answer, interpolation, table
+from flatwide.analysis import interpolation, table
+from flatwide.answers import answer
 
 SIZES, SEEDS = (10, 100, 1000, 10_000, 100_000), 5
 

@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose
 from flatwide import catalogue
 from flatwide.analysis import measured, quantities
 from flatwide.analysis import table as results
-from flatwide.analysis.paper import measured_beside, measured_values
 from flatwide.catalogue.entries import OTHER
+from flatwide.paper import measured_beside, measured_values
 
 TOP = "curvature.top_eigenvalue"
 SIZES = (100, 10_000)

@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 import flatwide
-from flatwide.analysis import cautions, fields, table
+from flatwide.analysis import fields, table
+from flatwide.answers import cautions
 
 VARIANT = """
 from flatwide.sam import normalized

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from flatwide.analysis import answer, convert, planning, table
+from flatwide.analysis import convert, planning, table
 from flatwide.analysis.estimates import Estimate
+from flatwide.answers import answer
 
 
 def made(gains, *, rhos=(0.1,), noise=0.01, seeds=5, seed=0, **more):

@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import answer, scaling, table, widths, wording
+from flatwide.analysis import metrics, scaling, table, widths
+from flatwide.answers import answer, sentences
 from flatwide.figures.scaling import scaling_figures
 
 SIZES, EXAMPLES = (600, 1200, 2400, 4800, 9600, 19_200), (300, 600, 1200)
@@ -112,7 +113,7 @@ def test_where_the_base_never_fits_that_measure_is_left_out():
     assert "is not known for every number of examples" in answer.answer(runs)
     assert scaling.scaling(runs[runs["train_examples"] == 300]) is None
     few = scaling.scaling(runs[runs["seed"] < 2])
-    assert scaling.sentence(few, wording.units(runs, "test_metric"), "SGD") == ""
+    assert sentences.one_curve(few, metrics.units(runs, "test_metric"), "SGD") == ""
 
 
 def test_the_figure_has_a_panel_for_each_measure():

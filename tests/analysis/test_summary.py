@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, cautions, convert, fields, summary, table, tuned
+from flatwide.analysis import convert, fields, summary, table, tuned
+from flatwide.answers import answer, cautions
 
 RHOS = (0.0, 0.1, 0.2, 0.4)
 SIZES = (100, 1000, 10_000)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, arms, comparisons, estimates, summary, table, tuned
+from flatwide.analysis import arms, comparisons, estimates, summary, table, tuned
+from flatwide.answers import answer
 from flatwide.config import default, plain
 from flatwide.study import settings
 

@@ -224,8 +224,8 @@ def test_curvature_reads_the_folder_again_for_each_product(root):
         prepared = dataset.prepare(batch, None, train=False)
         return jnp.mean((prepared["inputs"].mean(axis=(1, 2)) @ params - prepared["targets"]) ** 2)
 
-    streamed = measure.hessian_operator(loss_fn, jnp.zeros(3), batches)
-    listed = measure.hessian_operator(loss_fn, jnp.zeros(3), list(batches()))
+    streamed = measure.hessian_operator(measure.problem(loss_fn, jnp.zeros(3), batches))
+    listed = measure.hessian_operator(measure.problem(loss_fn, jnp.zeros(3), list(batches())))
     del readings[:]
     assert_allclose(streamed(jnp.ones(3)), listed(jnp.ones(3)), rtol=1e-5)
     assert len(readings) == 1

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flatwide.analysis import paper, table
+from flatwide import paper
+from flatwide.analysis import table
 from flatwide.config.files import load_file
 from flatwide.figures import gallery
 from flatwide.figures.fair import tuned_figures

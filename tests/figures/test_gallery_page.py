@@ -19,7 +19,7 @@ def page(root):
 
 @pytest.fixture(scope="module")
 def script(load_script):
-    return load_script("docs/draw_gallery.py")
+    return load_script("docs/build/draw_gallery.py")
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,9 @@ class Mlp(NamedTuple):
     def flat_loss(self, flat):
         return self.loss_fn(ravel_pytree(self.params)[1](flat), self.batch)
 
+    def problem(self, **options) -> measure.Problem:
+        return measure.problem(self.loss_fn, self.params, self.batch, **options)
+
     def hessian(self) -> np.ndarray:
         return np.asarray(jax.jit(jax.hessian(self.flat_loss))(ravel_pytree(self.params)[0]))
 

@@ -60,7 +60,7 @@ def test_eigenvalues_are_those_of_the_dense_hessian(name, sparsity, float64):
     values = np.linalg.eigvalsh(np.asarray(dense)[kept][:, kept])
     assert kept.sum() == len(kept) or sparsity > 0
 
-    hessian = measure.hessian_operator(loss_fn, state.params, batch, mask=mask, extra=stats)
+    hessian = measure.hessian_operator(measure.problem(loss_fn, state.params, batch, mask=mask, extra=stats))
     assert hessian.size == kept.sum()
     pairs = {}
     for end in ("largest", "smallest"):

@@ -31,7 +31,7 @@ W = {"w": jnp.zeros(3)}
 
 def test_a_list_of_bare_arrays_is_refused():
     with pytest.raises(ValueError, match=r"a list of 2 bare arrays .* Pass a tuple \(x, y\)"):
-        measure.hessian_operator(squared, W, [X, Y])
+        measure.problem(squared, W, [X, Y])
 
 
 class Loader:
@@ -43,7 +43,7 @@ class Loader:
 
 @pytest.mark.parametrize("batches", [(X, Y), [(X[:4], Y[:4]), (X[4:], Y[4:])], Loader()])
 def test_batches_come_in_any_form(batches):
-    assert top(measure.hessian_operator(squared, W, batches)) == pytest.approx(TRUTH, rel=1e-4)
+    assert top(measure.hessian_operator(measure.problem(squared, W, batches))) == pytest.approx(TRUTH, rel=1e-4)
 
 
 def bowl(params):
@@ -52,19 +52,21 @@ def bowl(params):
 
 def test_a_loss_may_read_no_data():
     at = jnp.array([1.0, 0.0])
-    assert top(measure.hessian_operator(bowl, at)) == pytest.approx(3, rel=1e-4)
-    assert measure.sharpness(bowl, at, rho=0.1, kind="sam").value == pytest.approx(0.3 + 0.015, rel=1e-4)
-    assert measure.smoothness_and_pl(bowl, at, 2 * at).smoothness == pytest.approx(3, rel=1e-4)
+    problem = measure.problem(bowl, at)
+    assert top(measure.hessian_operator(problem)) == pytest.approx(3, rel=1e-4)
+    assert measure.sharpness(problem, rho=0.1, kind="sam").value == pytest.approx(0.3 + 0.015, rel=1e-4)
+    assert measure.smoothness_and_pl(problem, 2 * at).smoothness == pytest.approx(3, rel=1e-4)
     line = measure.line_through(at, -at)
     assert_allclose(measure.surface(bowl, line, [np.array([0.0, 0.5, 1.0])]), [1.5, 0, 1.5], atol=1e-6)
     assert measure.barrier(bowl, at, -at).value == 0
-    assert measure.layers(bowl, at, key=0, rho=0.1).layers[""].num_params == 2
+    assert measure.layers(problem, key=0, rho=0.1).layers[""].num_params == 2
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_numbers_of_16_bits_are_measured_as_32(dtype):
     params = {"w": jnp.zeros(3, dtype), "b": jnp.zeros(1)}
-    operator = measure.hessian_operator(lambda p, b: squared(p, b) + jnp.sum(p["b"] ** 2) * 50, params, (X, Y))
+    problem = measure.problem(lambda p, b: squared(p, b) + jnp.sum(p["b"] ** 2) * 50, params, (X, Y))
+    operator = measure.hessian_operator(problem)
     assert operator.params["w"].dtype == jnp.float32
     assert top(operator) == pytest.approx(100, rel=1e-4)
 
@@ -85,11 +87,11 @@ def module_loss(module, batch):
 
 def test_leaves_that_cannot_be_compiled_in_are_refused():
     with pytest.raises(ValueError, match="pass it to the loss as `extra`"):
-        measure.hessian_operator(squared, W | {"key": jax.random.key(0)}, (X, Y))
+        measure.problem(squared, W | {"key": jax.random.key(0)}, (X, Y))
     with pytest.raises(
         ValueError, match=r"float32, int32: .* pass arrays that are not parameters to the loss as `extra`"
     ):
-        measure.hessian_operator(squared, W | {"count": jnp.arange(2)}, (X, Y))
+        measure.problem(squared, W | {"count": jnp.arange(2)}, (X, Y))
 
 
 def example_loss(module, example):
@@ -98,17 +100,17 @@ def example_loss(module, example):
 
 def test_leaves_that_are_no_numbers_stay_what_they_are():
     module = Module(jnp.full(3, 0.1), jnp.tanh, "layer")
-    operator = measure.hessian_operator(module_loss, module, (X, Y))
+    operator = measure.hessian_operator(measure.problem(module_loss, module, (X, Y)))
     truth = jax.hessian(lambda w: module_loss(module._replace(weight=w), (X, Y)))(module.weight)
     pairs = measure.top_eigenvalues(operator, 1, key=0)
     assert pairs.values[0] == pytest.approx(np.abs(np.linalg.eigvalsh(truth)).max(), rel=1e-4)
     assert pairs.vectors.weight.shape == (1, 3)
     assert pairs.vectors.activation is None
     mask = Module(np.array([True, False, True]), True, True)
-    assert measure.hessian_operator(module_loss, module, (X, Y), mask=mask).size == 2
-    sam = measure.sharpness(module_loss, module, (X, Y), rho=0.1, kind="sam")
+    assert measure.hessian_operator(measure.problem(module_loss, module, (X, Y), mask=mask)).size == 2
+    sam = measure.sharpness(measure.problem(module_loss, module, (X, Y)), rho=0.1, kind="sam")
     assert sam.perturbation.weight.shape == (3,)
-    moments = measure.hessian_moments(example_loss, module, (X, Y), key=0, orders=(2,))
+    moments = measure.hessian_moments(measure.example_problem(example_loss, module, (X, Y)), key=0, orders=(2,))
     assert moments.non_uniformity[0] > 0
 
 
@@ -118,7 +120,7 @@ def test_a_path_says_which_leaf_is_no_array():
 
 
 def test_a_whole_number_is_a_key():
-    operator = measure.hessian_operator(squared, W, (X, Y))
+    operator = measure.hessian_operator(measure.problem(squared, W, (X, Y)))
     for call in (measure.trace, measure.spectral_density):
         from_number, from_key = call(operator, key=3), call(operator, key=jax.random.key(3))
         assert_allclose(from_number[0], from_key[0], rtol=0)
@@ -155,19 +157,19 @@ def test_a_sum_over_examples_warns():
         return jnp.sum((batch[0] @ params["w"] - batch[1]) ** 2)
 
     with pytest.warns(UserWarning, match="loss_fn looks like a sum over examples: .* return the mean over the batch"):
-        measure.hessian_operator(total, W, (X, Y))
+        measure.problem(total, W, (X, Y))
     with pytest.warns(UserWarning, match="looks like a sum"):
-        measure.sharpness(lambda p, b: total(p, b) + 1e-3 * jnp.sum(p["w"]), W, (X, Y), rho=0.1, kind="sam")
+        measure.problem(lambda p, b: total(p, b) + 1e-3 * jnp.sum(p["w"]), W, (X, Y))
 
 
 def test_a_mean_with_weight_decay_or_of_one_size_is_no_sum():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        decayed = measure.hessian_operator(lambda p, b: squared(p, b) + jnp.sum((p["w"] + 1) ** 2), W, (X, Y))
-        linear = measure.hessian_operator(lambda p, b: jnp.sum((b[0] @ p["w"]) * jnp.ones(6)) / 6, W, (X, Y))
+        decayed = measure.problem(lambda p, b: squared(p, b) + jnp.sum((p["w"] + 1) ** 2), W, (X, Y))
+        linear = measure.problem(lambda p, b: jnp.sum((b[0] @ p["w"]) * jnp.ones(6)) / 6, W, (X, Y))
     assert caught == []
-    assert top(decayed) == pytest.approx(TRUTH + 2, rel=1e-4)
-    assert_allclose(linear({"w": jnp.ones(3)})["w"], 0)
+    assert top(measure.hessian_operator(decayed)) == pytest.approx(TRUTH + 2, rel=1e-4)
+    assert_allclose(measure.hessian_operator(linear)({"w": jnp.ones(3)})["w"], 0)
 
 
 def test_products_of_numpy_keep_64_bits(float64):

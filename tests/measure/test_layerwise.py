@@ -28,7 +28,7 @@ def members(mlp):
 def test_every_layers_numbers_are_those_of_its_dense_block(mlp, members):
     dense = mlp.hessian()
     slope = np.asarray(ravel_pytree(jax.grad(mlp.loss_fn)(mlp.params, mlp.batch))[0])
-    measured = measure.layers(mlp.loss_fn, mlp.params, mlp.batch, key=0, rho=0.05, num_probes=60)
+    measured = measure.layers(mlp.problem(), key=0, rho=0.05, num_probes=60)
     assert list(measured.layers) == ["0", "1", "2"]
     for name, layer in measured.layers.items():
         block = dense[np.ix_(members[name], members[name])]
@@ -45,7 +45,7 @@ def test_every_layers_numbers_are_those_of_its_dense_block(mlp, members):
 
 
 def test_groups_are_shell_patterns_and_may_overlap(mlp, members):
-    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch)
+    operator = measure.hessian_operator(mlp.problem())
     blocks, dense = measure.blocks(operator, GROUPS), mlp.hessian()
     traces = measure.block_traces(operator, GROUPS, key=0, num_deflated=len(dense))
     for name, block in blocks.items():
@@ -61,16 +61,16 @@ def test_groups_are_shell_patterns_and_may_overlap(mlp, members):
 
 def test_a_mask_drops_entries_of_every_block(mlp):
     mask = jax.tree.map(lambda leaf: np.arange(leaf.size).reshape(leaf.shape) % 2 == 0, mlp.params)
-    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=mask)
+    operator = measure.hessian_operator(mlp.problem(mask=mask))
     block = measure.blocks(operator)["1"]
     assert block.size == 14  # of 6 x 4 and 4
-    assert measure.ascent_shares(mlp.loss_fn, mlp.params, mlp.batch, mask=mask)["1"] > 0
-    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=[mask[0], mask[1], DROPPED])
+    assert measure.ascent_shares(mlp.problem(mask=mask))["1"] > 0
+    operator = measure.hessian_operator(mlp.problem(mask=[mask[0], mask[1], DROPPED]))
     assert list(measure.blocks(operator)) == ["0", "1"]
     nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, bool), mlp.params)
     nothing[0] = mask[0]
     with pytest.raises(ValueError, match="expected at least one kept weight; the mask keeps none of"):
-        measure.blocks(measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=nothing), {"last": "2/*"})
+        measure.blocks(measure.hessian_operator(mlp.problem(mask=nothing)), {"last": "2/*"})
 
 
 def test_adaptive_shares_weigh_by_the_size_of_kernels():
@@ -79,18 +79,18 @@ def test_adaptive_shares_weigh_by_the_size_of_kernels():
     def loss(params):
         return jnp.sum(params["a"]["kernel"]) + jnp.sum(params["b"]["bias"])
 
-    shares = measure.ascent_shares(loss, params, adaptive=True)
+    shares = measure.ascent_shares(measure.problem(loss, params), adaptive=True)
     assert shares["a"] == pytest.approx(3.01**4 / (3.01**4 + 1), rel=1e-5)
-    flat = measure.ascent_shares(lambda p: 0 * loss(p), params)
+    flat = measure.ascent_shares(measure.problem(lambda p: 0 * loss(p), params))
     assert set(flat.values()) == {0.0}
 
 
 def test_an_unknown_pattern_lists_the_leaves():
     params = {"a": jnp.ones(2), "b": jnp.ones(2)}
     with pytest.raises(ValueError, match=r"pattern 'c\*' matches no leaf of params; known: a, b"):
-        measure.ascent_shares(lambda p: jnp.sum(p["a"]), params, groups={"c": "c*"})
+        measure.ascent_shares(measure.problem(lambda p: jnp.sum(p["a"]), params), groups={"c": "c*"})
     with pytest.raises(ValueError, match="expected at least one group"):
-        measure.ascent_shares(lambda p: jnp.sum(p["a"]), params, groups={})
+        measure.ascent_shares(measure.problem(lambda p: jnp.sum(p["a"]), params), groups={})
 
 
 def test_sharpness_within_a_group_moves_no_other_weight():
@@ -99,16 +99,18 @@ def test_sharpness_within_a_group_moves_no_other_weight():
     def loss(params):
         return params["a"] @ jnp.array([3.0, 4.0]) + 100 * jnp.sum(params["b"]) + jnp.sum(params["a"] ** 2)
 
-    worst = measure.sharpness(loss, params, rho=0.1, within="a", key=0)
+    worst = measure.sharpness(measure.problem(loss, params), rho=0.1, within="a", key=0)
     assert worst.value == pytest.approx(0.5 + 0.01, rel=1e-3)
     assert not np.any(worst.perturbation["b"])
-    average = measure.sharpness(loss, params, rho=0.1, kind="average", within=["a"], key=0, num_samples=2000)
+    average = measure.sharpness(
+        measure.problem(loss, params), rho=0.1, kind="average", within=["a"], key=0, num_samples=2000
+    )
     assert abs(average.value - 0.01) < 4 * average.standard_error
 
 
 @pytest.mark.parametrize("num_deflated", [0, 15])
 def test_the_diagonal_is_that_of_the_dense_hessian(mlp, num_deflated):
-    operator, truth = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch), np.diag(mlp.hessian())
+    operator, truth = measure.hessian_operator(mlp.problem()), np.diag(mlp.hessian())
     estimate = measure.diagonal(operator, key=0, num_probes=100, num_deflated=num_deflated)
     values, errors = (np.asarray(ravel_pytree(tree)[0]) for tree in (estimate.values, estimate.standard_errors))
     assert np.all(abs(values - truth) < 5 * errors + 1e-12)

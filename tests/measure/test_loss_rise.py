@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from flatwide import sam, trees
+from flatwide import measure, sam, trees
 from flatwide.measure.loss_rise import sharpness
 
 KEY = jax.random.key(0)
@@ -18,7 +18,11 @@ def quadratic(params, batch):
     return jnp.mean(batch["slope"] @ w + jnp.einsum("i,bij,j->b", w, batch["curvature"], w) / 2)
 
 
-def problem(shift=0.0, num_examples=4, slope=0.3):
+def of(params, batch, **options):
+    return measure.problem(quadratic, params, batch, **options)
+
+
+def quadratics(shift=0.0, num_examples=4, slope=0.3):
     rng = np.random.default_rng(1)
     half = rng.normal(size=(num_examples, 6, 6)) / 2
     batch = {
@@ -56,8 +60,8 @@ def highest(slope, curvature, rho):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("shift", [0.0, 2.0, -2.0])  # indefinite, convex, concave: the last with the maximum inside
 def test_worst_is_the_exact_maximum_of_a_quadratic(shift):
-    params, batch = problem(shift)
-    result = sharpness(quadratic, params, batch, rho=0.7, key=KEY, num_steps=200, num_starts=3, tolerance=1e-7)
+    params, batch = quadratics(shift)
+    result = sharpness(of(params, batch), rho=0.7, key=KEY, num_steps=200, num_starts=3, tolerance=1e-7)
     assert_allclose(result.value, highest(*slope_and_curvature(params, batch), 0.7), rtol=1e-5)
     assert 0 <= result.gap <= 1e-7 * result.value
     moved = trees.add(params, result.perturbation)
@@ -71,8 +75,8 @@ def test_worst_is_the_exact_maximum_of_a_quadratic(shift):
 
 @pytest.mark.usefixtures("float64")
 def test_gap_bounds_the_maximum_of_a_concave_loss():
-    params, batch = problem(-2.0)
-    result = sharpness(quadratic, params, batch, rho=0.7, num_starts=1, num_steps=1, tolerance=0)
+    params, batch = quadratics(-2.0)
+    result = sharpness(of(params, batch), rho=0.7, num_starts=1, num_steps=1, tolerance=0)
     truth = highest(*slope_and_curvature(params, batch), 0.7)
     assert result.value < truth * 0.999
     assert truth <= result.value + result.gap
@@ -88,38 +92,40 @@ def test_worst_agrees_with_a_grid_over_the_disc():
     radius, angle = np.meshgrid(np.linspace(0, 0.8, 400), np.linspace(0, 2 * np.pi, 2000))
     x, y = 0.4 + radius * np.cos(angle), -0.2 + radius * np.sin(angle)
     truth = np.max(np.sin(3 * x) * np.cos(2 * y + x) + 0.3 * x) - float(wavy(at, jnp.ones(1)))
-    result = sharpness(wavy, at, jnp.ones(1), rho=0.8, key=KEY, num_starts=6, tolerance=1e-6)
+    result = sharpness(measure.problem(wavy, at, jnp.ones(1)), rho=0.8, key=KEY, num_starts=6, tolerance=1e-6)
     assert_allclose(result.value, truth, rtol=1e-4)
 
 
 @pytest.mark.usefixtures("float64")
 def test_worst_for_a_small_radius_is_the_gradient_or_at_a_minimum_the_top_eigenvalue():
-    params, batch = problem()
+    params, batch = quadratics()
     slope, _ = slope_and_curvature(params, batch)
     assert_allclose(
-        sharpness(quadratic, params, batch, rho=1e-6, num_starts=1).value, 1e-6 * np.linalg.norm(slope), 1e-5
+        sharpness(of(params, batch), rho=1e-6, num_starts=1).value,
+        1e-6 * np.linalg.norm(slope),
+        1e-5,
     )
-    params, batch = problem(2.0, slope=0.0)
+    params, batch = quadratics(2.0, slope=0.0)
     minimum = jax.tree.map(jnp.zeros_like, params)
-    result = sharpness(quadratic, minimum, batch, rho=0.1, key=KEY, num_steps=200, tolerance=1e-8)
+    result = sharpness(measure.problem(quadratic, minimum, batch), rho=0.1, key=KEY, num_steps=200, tolerance=1e-8)
     assert_allclose(result.value, 0.01 * np.linalg.eigvalsh(batch["curvature"].mean(axis=0))[-1] / 2, rtol=1e-6)
     assert result.values[0] == 0  # SAM's perturbation is 0 at a minimum
 
 
 @pytest.mark.usefixtures("float64")
 def test_the_adaptive_ball_and_the_point_of_sam_are_those_of_the_ascent_rules():
-    params, batch = problem()
+    params, batch = quadratics()
     gradient = jax.grad(quadratic)(params, batch)
     for adaptive, rule in ((False, sam.normalized(0.3)), (True, sam.adaptive(0.3))):
         expected, _ = rule.perturb(gradient, params, (), 0.3)
-        result = sharpness(quadratic, params, batch, rho=0.3, kind="sam", adaptive=adaptive)
+        result = sharpness(of(params, batch), rho=0.3, kind="sam", adaptive=adaptive)
         assert_allclose(flat(result.perturbation), flat(expected), rtol=1e-10)
         assert_allclose(result.value, quadratic(trees.add(params, expected), batch) - result.loss, rtol=1e-10)
         assert result.standard_error == 0
     sizes = np.concatenate([np.abs(np.ravel(params["kernel"])) + 0.01, np.ones(2)])
     slope, curvature = slope_and_curvature(params, batch)
     truth = highest(sizes * slope, sizes[:, None] * curvature * sizes, 0.3)
-    worst = sharpness(quadratic, params, batch, rho=0.3, adaptive=True, key=KEY, tolerance=1e-7, num_steps=200)
+    worst = sharpness(of(params, batch), rho=0.3, adaptive=True, key=KEY, tolerance=1e-7, num_steps=200)
     assert_allclose(worst.value, truth, rtol=1e-5)
     assert np.linalg.norm(flat(worst.perturbation) / sizes) <= 0.3 * (1 + 1e-9)
 
@@ -127,7 +133,7 @@ def test_the_adaptive_ball_and_the_point_of_sam_are_those_of_the_ascent_rules():
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_average_is_the_trace_within_its_standard_error(adaptive):
-    params, batch = problem(1.0, slope=50.0)  # a slope that would drown the curvature, did it not cancel
+    params, batch = quadratics(1.0, slope=50.0)  # a slope that would drown the curvature, did it not cancel
     sizes = np.concatenate([np.abs(np.ravel(params["kernel"])) + 0.01, np.ones(2)]) if adaptive else np.ones(6)
     _, curvature = slope_and_curvature(params, batch)
     scaled = sizes[:, None] * curvature * sizes
@@ -135,9 +141,7 @@ def test_average_is_the_trace_within_its_standard_error(adaptive):
     exact_error = 0.04 / 12 * np.sqrt(2 * np.sum(scaled**2) / 400)  # Var z'Az = 2 |A|^2
     for seed in range(4):
         result = sharpness(
-            quadratic,
-            params,
-            batch,
+            of(params, batch),
             rho=0.2,
             kind="average",
             adaptive=adaptive,
@@ -152,7 +156,7 @@ def test_average_is_the_trace_within_its_standard_error(adaptive):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kind", ["worst", "average", "sam"])
 def test_pruned_weights_stay_zero_and_do_not_count(kind):
-    params, batch = problem(1.0)
+    params, batch = quadratics(1.0)
     mask = {"kernel": jnp.array([[True, False], [False, True]]), "bias": jnp.array(True)}
     kept = np.array([0, 3, 4, 5])
     small = {"slope": batch["slope"][:, kept], "curvature": batch["curvature"][:, kept][:, :, kept]}
@@ -162,8 +166,8 @@ def test_pruned_weights_stay_zero_and_do_not_count(kind):
         return jnp.mean(batch["slope"] @ w + jnp.einsum("i,bij,j->b", w, batch["curvature"], w) / 2)
 
     options = {"rho": 0.5, "kind": kind, "key": KEY, "num_samples": 2000, "num_steps": 200, "tolerance": 1e-7}
-    result = sharpness(quadratic, params, batch, mask=mask, **options)
-    other = sharpness(smaller, {"w": jnp.asarray(flat(params)[kept])}, small, **options)
+    result = sharpness(of(params, batch, mask=mask), **options)
+    other = sharpness(measure.problem(smaller, {"w": jnp.asarray(flat(params)[kept])}, small), **options)
     assert_allclose(result.loss, other.loss, rtol=1e-12)
     if kind == "average":
         assert abs(result.value - other.value) < 4 * np.hypot(result.standard_error, other.standard_error)
@@ -175,14 +179,14 @@ def test_pruned_weights_stay_zero_and_do_not_count(kind):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kind", ["worst", "sam"])
 def test_microbatches_have_a_perturbation_each(kind):
-    params, batch = problem(1.0, num_examples=5)
+    params, batch = quadratics(1.0, num_examples=5)
     parts = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 2], batch) for at in (0, 2, 4)]
     options = {"rho": 0.5, "kind": kind, "key": KEY, "num_steps": 200, "tolerance": 1e-8}
-    result = sharpness(quadratic, params, batch, microbatch=2, **options)
-    each = [sharpness(quadratic, params, part, **options).value for part in parts]
+    result = sharpness(of(params, batch, batch_size=2), is_by_batch=True, **options)
+    each = [sharpness(measure.problem(quadratic, params, part), **options).value for part in parts]
     assert_allclose(result.value, (2 * each[0] + 2 * each[1] + each[2]) / 5, rtol=1e-5)
     assert result.perturbation is None
-    whole = sharpness(quadratic, params, batch, **options)
+    whole = sharpness(of(params, batch), **options)
     assert result.value > whole.value
     assert_allclose(result.loss, whole.loss)
 
@@ -193,7 +197,7 @@ def test_a_flat_loss_a_loss_that_overflows_and_a_peak():
         return growth * jnp.exp(jnp.sum(w)) - peak * jnp.vdot(w, w)
 
     def measured(growth, peak, rho):
-        return sharpness(loss_fn, jnp.zeros(3), jnp.array([[growth, peak]]), rho=rho, key=KEY)
+        return sharpness(measure.problem(loss_fn, jnp.zeros(3), jnp.array([[growth, peak]])), rho=rho, key=KEY)
 
     flat_loss = measured(0.0, 0.0, 1.0)
     assert flat_loss.value == 0 == flat_loss.gap
@@ -204,11 +208,16 @@ def test_a_flat_loss_a_loss_that_overflows_and_a_peak():
 
 
 def test_the_same_key_gives_the_same_numbers():
-    params, batch = problem()
+    params, batch = quadratics()
 
     def measured(seed, kind):
         return sharpness(
-            quadratic, params, batch, rho=0.5, kind=kind, key=jax.random.key(seed), num_samples=3, num_steps=2
+            of(params, batch),
+            rho=0.5,
+            kind=kind,
+            key=jax.random.key(seed),
+            num_samples=3,
+            num_steps=2,
         ).values
 
     for kind in ("worst", "average"):
@@ -221,32 +230,32 @@ def test_the_same_key_gives_the_same_numbers():
     [
         ({"rho": 0.0}, r"rho=0.0: expected a finite number > 0"),
         ({"kind": "best"}, r"kind='best': expected one of worst, average, sam"),
-        ({"kind": "average", "microbatch": 2}, r"microbatch=2 with kind='average': the average does not depend"),
-        ({"microbatch": 2, "batch_size": 1}, r"microbatch=2 and batch_size=1: expected one of the two"),
-        ({"microbatch": 0}, r"microbatch=0: expected at least 1"),
+        ({"kind": "average", "is_by_batch": True}, r"is_by_batch=True with kind='average': the average does not"),
         ({"num_steps": 0}, r"num_steps=0: expected at least 1"),
         ({"num_samples": 1}, r"num_samples=1: expected at least 2"),
-        ({"tolerance": -1.0}, r"tolerance=-1.0: expected a number >= 0"),
+        ({"tolerance": -1.0}, r"tolerance=-1.0: expected at least 0"),
         ({"key": None}, r"key=None with kind='worst': expected a PRNG key"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
-    params, batch = problem()
+    params, batch = quadratics()
     with pytest.raises(ValueError, match=message):
-        sharpness(quadratic, params, batch, **{"rho": 0.1, "key": KEY, **options})
+        sharpness(of(params, batch), **{"rho": 0.1, "key": KEY, **options})
 
 
 @pytest.mark.parametrize("kind", ["worst", "average", "sam"])
 def test_a_loss_that_is_not_finite_at_params_is_refused(kind):
-    params, batch = problem()
+    params, batch = quadratics()
     damaged = jax.tree.map(lambda leaf: leaf * jnp.nan, batch)
     with pytest.raises(ValueError, match="the loss at params is nan: expected a finite number"):
-        sharpness(quadratic, params, damaged, rho=0.5, kind=kind, key=KEY, num_samples=2, num_steps=1)
+        sharpness(measure.problem(quadratic, params, damaged), rho=0.5, kind=kind, key=KEY, num_samples=2, num_steps=1)
 
 
 @pytest.mark.parametrize("kind", ["worst", "average"])
 def test_a_ball_that_leaves_the_losss_domain_has_an_infinite_rise(kind):
-    result = sharpness(lambda w: -jnp.mean(jnp.log(w)), jnp.array([1.0, 0.3, 2.0]), rho=0.6, kind=kind, key=0)
+    result = sharpness(
+        measure.problem(lambda w: -jnp.mean(jnp.log(w)), jnp.array([1.0, 0.3, 2.0])), rho=0.6, kind=kind, key=0
+    )
     assert result.value == np.inf
     assert not np.any(np.isnan(result.values))
     assert result.gap == np.inf if kind == "worst" else np.isnan(result.standard_error)

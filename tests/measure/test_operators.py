@@ -28,14 +28,14 @@ def pieces(batch, *sizes):
 
 @STORED
 def test_hessian_is_the_dense_one(mlp, is_stored):
-    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, is_stored=is_stored)
+    operator = measure.hessian_operator(mlp.problem(), is_stored=is_stored)
     assert operator.size == 79
     assert_allclose(dense(operator), mlp.hessian(), atol=1e-14)
 
 
 @STORED
 def test_the_product_that_solvers_use_is_the_dense_one(mlp, is_stored):
-    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, is_stored=is_stored)
+    operator = measure.hessian_operator(mlp.problem(), is_stored=is_stored)
     vector = jnp.asarray(np.random.default_rng(1).normal(size=79))
     product = lanczos._multiply_flat(operator.open(), operator.params, vector)
     assert_allclose(product, mlp.hessian() @ vector, atol=1e-13)
@@ -46,7 +46,7 @@ def test_a_mask_keeps_rows_and_columns_at_the_masked_params(mlp, is_stored):
     kernel = np.random.default_rng(2).random((5, 6)) < 0.5
     mask = [{"kernel": kernel, "bias": True}, {"kernel": True, "bias": np.array([True, False, True, True])}]
     mask.append({"kernel": True, "bias": False})
-    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=mask, is_stored=is_stored)
+    operator = measure.hessian_operator(mlp.problem(mask=mask), is_stored=is_stored)
     kept = ravel_pytree(jax.tree.map(lambda leaf, keep: jnp.broadcast_to(keep, leaf.shape) * 1.0, mlp.params, mask))[0]
     masked = mlp._replace(params=trees.apply_mask(mlp.params, mask))
     expected = kept[:, None] * masked.hessian() * kept[None]
@@ -64,7 +64,7 @@ def test_batches_of_any_sizes_give_the_mean_over_examples(mlp, is_stored):
         (pieces(mlp.batch, 11, 9), 9),
     ]:
         operator = measure.hessian_operator(
-            mlp.loss_fn, mlp.params, batches, batch_size=batch_size, is_stored=is_stored
+            measure.problem(mlp.loss_fn, mlp.params, batches, batch_size=batch_size), is_stored=is_stored
         )
         assert_allclose(dense(operator), expected, atol=1e-14)
 
@@ -77,16 +77,16 @@ def test_a_batch_size_above_the_examples_changes_nothing(mlp):
 def test_weights_of_batches_are_the_ones_given(mlp):
     parts = pieces(mlp.batch, 4, 16)
     operator = measure.hessian_operator(
-        mlp.loss_fn, mlp.params, parts, weigh=lambda batch: 3.0 if len(batch[1]) == 4 else 1.0
+        measure.problem(mlp.loss_fn, mlp.params, parts, weigh=lambda batch: 3.0 if len(batch[1]) == 4 else 1.0)
     )
     first, second = (mlp._replace(batch=part).hessian() for part in parts)
     assert_allclose(dense(operator), (3 * first + second) / 4, atol=1e-14)
 
 
 def test_more_than_the_stored_limit_is_computed_again(mlp, monkeypatch):
-    assert measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch).open_product.is_stored
+    assert measure.hessian_operator(mlp.problem()).open_product.is_stored
     monkeypatch.setattr(operators, "_STORED_BYTES", 1000)
-    assert not measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch).open_product.is_stored
+    assert not measure.hessian_operator(mlp.problem()).open_product.is_stored
 
 
 def test_batch_norm_in_evaluation_mode_by_extra(float64):
@@ -111,7 +111,7 @@ def test_batch_norm_in_evaluation_mode_by_extra(float64):
         (gradient(flat + step * unit) - gradient(flat - step * unit)) / (2 * step) for unit in jnp.eye(flat.size)
     ]
     expected = np.linalg.eigvalsh((np.array(columns) + np.array(columns).T) / 2)
-    operator = measure.hessian_operator(loss_fn, params, batch, extra=stats)
+    operator = measure.hessian_operator(measure.problem(loss_fn, params, batch, extra=stats))
     pairs = measure.top_eigenvalues(operator, 3, key=jax.random.key(1), tolerance=1e-8, which="largest")
     assert pairs.is_converged.all()
     assert_allclose(pairs.values, expected[::-1][:3], rtol=1e-5)
@@ -119,7 +119,7 @@ def test_batch_norm_in_evaluation_mode_by_extra(float64):
 
 def test_a_second_operator_of_one_shape_compiles_nothing(mlp, caplog):
     def measured(params, batch):
-        operator = measure.hessian_operator(mlp.loss_fn, params, batch)
+        operator = measure.hessian_operator(measure.problem(mlp.loss_fn, params, batch))
         measure.top_eigenvalues(operator, 2, key=jax.random.key(0))
         measure.trace(operator, key=jax.random.key(0), num_probes=2, num_deflated=3)
         measure.spectral_density(operator, key=jax.random.key(0), num_probes=2, num_steps=4)
@@ -176,7 +176,6 @@ def test_signs_and_normals_are_independent_and_masked(float64):
 )
 def test_bad_input_is_refused_at_once(change, message):
     arguments = {"params": jnp.zeros(3), "batches": jnp.ones((2, 3))} | change
-    params, batches = arguments.pop("params"), arguments.pop("batches")
     with pytest.raises(ValueError) as refused:
-        measure.hessian_operator(lambda params, batch: jnp.sum(batch) * jnp.sum(params), params, batches, **arguments)
+        measure.problem(lambda params, batch: jnp.sum(batch) * jnp.sum(params), **arguments)
     assert message in str(refused.value)

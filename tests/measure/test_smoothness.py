@@ -5,6 +5,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose
 
+from flatwide import measure
 from flatwide.measure.smoothness import FRACTIONS, largest_example_smoothness, smoothness_and_pl
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -13,6 +14,10 @@ pytestmark = pytest.mark.usefixtures("float64")
 def network_loss(params, batch):
     hidden = jnp.tanh(batch["x"] @ params["first"])
     return jnp.mean(jnp.sum((hidden @ params["second"] - batch["y"]) ** 2, axis=1))
+
+
+def example_loss(params, example):
+    return jnp.sum((jnp.tanh(example["x"] @ params["first"]) @ params["second"] - example["y"]) ** 2)
 
 
 def network():
@@ -28,7 +33,9 @@ def test_the_constants_are_those_of_the_equations(is_masked):
     mask = {"first": jnp.arange(12).reshape(3, 4) % 3 > 0, "second": jnp.array(True)} if is_masked else None
     rng = np.random.default_rng(1)
     other = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape), params)
-    constants = smoothness_and_pl(network_loss, params, other, batch, mask=mask, batch_size=3, minimum=0.1)
+    constants = smoothness_and_pl(
+        measure.problem(network_loss, params, batch, mask=mask, batch_size=3), other, minimum=0.1
+    )
 
     kept = np.ones(20, bool) if mask is None else np.concatenate([np.ravel(mask["first"]), np.ones(8, bool)])
     flat, unravel = ravel_pytree(params)
@@ -59,19 +66,22 @@ def test_on_a_quadratic_they_lie_between_its_eigenvalues():
     batch = np.ones((5, 3))
     for _ in range(5):
         start, end = (jnp.asarray(rng.normal(size=3)) for _ in range(2))
-        constants = smoothness_and_pl(quadratic, start, end, batch, extra=scale)
+        constants = smoothness_and_pl(measure.problem(quadratic, start, batch, extra=scale), end)
         step = np.asarray(end - start)
         assert_allclose(
             constants.smoothness, np.linalg.norm(np.asarray(scale) ** 2 * step) / np.linalg.norm(step), rtol=1e-9
         )
         assert 2 * 1.0 <= constants.pl_constant <= 2 * 9.0
-    along = smoothness_and_pl(quadratic, jnp.array([0.0, 0.0, 1.0]), jnp.array([0.0, 0.0, 2.0]), batch, extra=scale)
+    along = smoothness_and_pl(
+        measure.problem(quadratic, jnp.array([0.0, 0.0, 1.0]), batch, extra=scale), jnp.array([0.0, 0.0, 2.0])
+    )
     assert_allclose([along.smoothness, along.pl_constant], [9, 18], rtol=1e-9)
 
 
 def test_at_the_minimum_there_is_no_pl_constant():
     constants = smoothness_and_pl(
-        quadratic, jnp.zeros(3), jnp.array([0.0, 1.0, 0.0]), np.ones((5, 3)), extra=jnp.array([1.0, 0.0, 1.0])
+        measure.problem(quadratic, jnp.zeros(3), np.ones((5, 3)), extra=jnp.array([1.0, 0.0, 1.0])),
+        jnp.array([0.0, 1.0, 0.0]),
     )
     assert np.isnan(constants.pl_constant)
     assert constants.smoothness == 0
@@ -83,7 +93,7 @@ def test_the_largest_curvature_of_an_example_is_that_of_its_dense_hessian():
     hessian_of = jax.jit(jax.hessian(lambda w, x, y: network_loss(unravel(w), {"x": x[None], "y": y[None]})))
     dense = [np.linalg.norm(hessian_of(flat, x, y), 2) for x, y in zip(batch["x"], batch["y"], strict=True)]
     largest, each = largest_example_smoothness(
-        network_loss, params, batch, key=jax.random.key(0), num_steps=200, batch_size=4
+        measure.example_problem(example_loss, params, batch), key=jax.random.key(0), num_steps=200, batch_size=4
     )
     assert_allclose(each, dense, rtol=1e-3)
     assert np.all(each <= np.array(dense) * (1 + 1e-9))
@@ -91,15 +101,20 @@ def test_the_largest_curvature_of_an_example_is_that_of_its_dense_hessian():
 
 
 def test_invalid_segments_are_refused():
-    at, batch, scale = jnp.ones(3), np.ones((5, 3)), jnp.ones(3)
+    at = jnp.ones(3)
+    problem = measure.problem(quadratic, at, np.ones((5, 3)), extra=jnp.ones(3))
     with pytest.raises(ValueError, match="next_params: expected values different from params"):
-        smoothness_and_pl(quadratic, at, at, batch, extra=scale)
+        smoothness_and_pl(problem, at)
     with pytest.raises(ValueError, match="next_params: expected the structure and shapes of params"):
-        smoothness_and_pl(quadratic, at, jnp.ones(2), batch, extra=scale)
+        smoothness_and_pl(problem, jnp.ones(2))
     with pytest.raises(ValueError, match=r"fractions=\(0.0, 1.0\): expected numbers in \(0, 1\]"):
-        smoothness_and_pl(quadratic, at, 2 * at, batch, extra=scale, fractions=(0.0, 1.0))
+        smoothness_and_pl(problem, 2 * at, fractions=(0.0, 1.0))
     with pytest.raises(ValueError, match="num_steps=0: expected at least 1"):
-        largest_example_smoothness(quadratic, at, batch, key=jax.random.key(0), num_steps=0, extra=scale)
+        largest_example_smoothness(problem, key=jax.random.key(0), num_steps=0)
+    with pytest.raises(ValueError, match=r"a problem of batches: expected measure.example_problem"):
+        largest_example_smoothness(problem, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"a problem of single examples: expected measure.problem"):
+        smoothness_and_pl(measure.example_problem(quadratic, at, np.ones((5, 3)), extra=at), 2 * at)
 
 
 def test_data_that_is_not_finite_is_refused():
@@ -107,6 +122,6 @@ def test_data_that_is_not_finite_is_refused():
     damaged = jax.tree.map(lambda leaf: leaf * np.nan, batch)
     other = jax.tree.map(lambda leaf: leaf + 0.1, params)
     with pytest.raises(ValueError, match="not finite between params and next_params: expected finite numbers"):
-        smoothness_and_pl(network_loss, params, other, damaged)
+        smoothness_and_pl(measure.problem(network_loss, params, damaged), other)
     with pytest.raises(ValueError, match="the product with a vector is not finite"):
-        largest_example_smoothness(network_loss, params, damaged, key=jax.random.key(0))
+        largest_example_smoothness(measure.example_problem(example_loss, params, damaged), key=jax.random.key(0))

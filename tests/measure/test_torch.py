@@ -115,7 +115,7 @@ def test_a_module_agrees_with_its_dense_hessian(kind, float64):
     loss, params = measure.torch.loss(module, loss_fn, batch), measure.torch.parameters(module)
     names = [name for path, leaf in jax.tree_util.tree_leaves_with_path(params) for name in [path_of(path)] * leaf.size]
     groups = {"first": "0/*", "rest": ["1/*", "4/*"]} if kind == "resnet" else {"attention": "block/self_attn/*"}
-    measured = measure.layers(loss, params, key=0, rho=0.05, groups=groups, num_steps=3)
+    measured = measure.layers(measure.problem(loss, params), key=0, rho=0.05, groups=groups, num_steps=3)
     for name, layer in measured.layers.items():
         beginnings = {"first": ("0/",), "rest": ("1/", "4/"), "attention": ("block/self_attn/",)}[name]
         indices = [index for index, leaf_name in enumerate(names) if leaf_name.startswith(beginnings)]
@@ -137,7 +137,7 @@ def units(params, number=5):
 def test_values_along_sams_step_and_a_line_are_those_of_the_module(float64):
     module, batch = problem("resnet")
     loss, params = measure.torch.loss(module, loss_fn, batch), measure.torch.parameters(module)
-    sam = measure.sharpness(loss, params, rho=0.1, kind="sam")
+    sam = measure.sharpness(measure.problem(loss, params), rho=0.1, kind="sam")
     with torch.no_grad():
         before = loss_fn(module, batch)
     slopes = torch.autograd.grad(loss_fn(module, batch), list(module.parameters()))
@@ -153,7 +153,7 @@ def test_values_along_sams_step_and_a_line_are_those_of_the_module(float64):
     assert measure.barrier(loss, params, now, num_points=3).distance == pytest.approx(0.1, rel=1e-9)
     line = measure.surface(loss, measure.line_through(params, now), [np.array([0.0, 1.0])])
     assert_allclose(line, [float(before), float(after)], rtol=1e-12)
-    constants = measure.smoothness_and_pl(loss, params, now, fractions=(1.0,))
+    constants = measure.smoothness_and_pl(measure.problem(loss, params), now, fractions=(1.0,))
     assert constants.losses[-1] == pytest.approx(float(after), rel=1e-12)
 
 

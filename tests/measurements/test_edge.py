@@ -16,7 +16,7 @@ from flatwide.config import resolve
 from flatwide.measurements import measuring
 from flatwide.measurements.edge import edge
 from flatwide.measurements.errors import NotApplicableError
-from flatwide.runs import records
+from flatwide.runs import preview, records
 from flatwide.runs.identity import locate
 from flatwide.study import describe, inventory, plan
 
@@ -76,8 +76,8 @@ def test_the_estimate_of_disk_space_counts_the_eigenvectors(measured, tmp_path):
     for path in directory_of(measured).path.glob("measurements/edge*.npz"):
         with np.load(path) as arrays:
             stored += sum(array.nbytes for array in arrays.values())
-    assert describe.array_bytes(resolve(FIELDS)) == stored > 0
-    assert describe.array_bytes(resolve(FIELDS | {"measurements": ("gradient",)})) == 0
+    assert describe.array_bytes(preview.assemble(resolve(FIELDS))) == stored > 0
+    assert describe.array_bytes(preview.assemble(resolve(FIELDS | {"measurements": ("gradient",)}))) == 0
 
     def estimated(*measurements):
         fields = FIELDS | {"num_neurons": (10_000,), "measurements": measurements, "study": {"axes": {"seed": (0,)}}}

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from flatwide import report
-from flatwide.analysis import answer, cautions
 from flatwide.analysis.convert import from_columns
+from flatwide.answers import answer, cautions
 from flatwide.report import command, csv_table, epochs
 
 RHOS = (0.0, 0.1, 0.2)

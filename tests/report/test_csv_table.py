@@ -352,3 +352,42 @@ def test_unequal_grids_are_cautioned_and_the_tuned_gain_is_printed(tmp_path):
     assert printed.startswith("With my_lr tuned separately for SAM and for its base optimizer")
     text = (tmp_path / "mine.report.html").read_text()
     assert "At 1,000 parameters base and SAM were tried at different values of my_lr" in text
+
+
+def exported(tmp_path, table, **options):
+    return written(tmp_path, table, **options).read_text()
+
+
+@pytest.mark.parametrize("of", ["wandb", "mlflow"])
+def test_an_exported_table_gives_the_page_of_its_finished_runs(tmp_path, of):
+    table = rows(params="num_params", test_acc="test_accuracy")
+    expected = gain_by_width(from_columns(table.drop(columns="minutes"), metric="test_accuracy"))["gain"].iloc[-1]
+    if of == "wandb":
+        table = pd.concat(
+            [
+                pd.DataFrame({"Name": "sunny-dew", "State": "finished", "Created": "2026", "Tags": ""}, table.index),
+                table,
+            ],
+            axis=1,
+        )
+        running = {"State": "running", "test_accuracy": 0.1}
+    else:
+        table = table.rename(
+            columns={n: f"params.{n}" for n in ("rho", "seed")}
+            | {n: f"metrics.{n}" for n in ("num_params", "test_accuracy", "minutes")}
+        )
+        table = table.assign(run_id="3f", status="FINISHED", **{"tags.mlflow.runName": "x", "metrics.seed": 0})
+        running = {"status": "RUNNING", "metrics.test_accuracy": 0.1}
+    others = table.head(3).assign(**running)
+    text = exported(tmp_path, pd.concat([others, table]))
+    assert f"<td>{100 * expected:+.2f}</td>" in text
+    column = next(iter(running))
+    assert f"3 of {len(table) + 3} runs are left out; their {column} is {running[column]}." in text
+    with pytest.raises(ValueError, match=r"mine\.csv: no run of this export has finished"):
+        exported(tmp_path, others)
+
+
+def test_columns_of_other_tables_keep_their_prefixes(tmp_path):
+    table = rows().rename(columns={"rho": "params.rho"})
+    with pytest.raises(ValueError, match="which column is the rho"):
+        exported(tmp_path, table)

@@ -8,9 +8,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from flatwide import config as configs
 from flatwide import experiment
 from flatwide.runs import checkpoints, preview
+from flatwide.runs import memory as program_memory
 from flatwide.study import command
 from flatwide.training.segments import compiled_step
 
@@ -48,12 +48,11 @@ for is_sharded in (False, True):
         state, _ = program(built.values, state, batch)
     states[is_sharded] = (initial, jax.device_get(state))
     memory = program.memory_analysis()
-    config = configs.resolve(FIELDS | {"shard_parameters": is_sharded})
     report["sharded" if is_sharded else "replicated"] = {
         "collectives": collectives(program),
         "bytes": bytes_a_device(state),
         "temporary_bytes": memory.temp_size_in_bytes,
-        "expected_bytes": preview.device_memory(config),
+        "expected_bytes": program_memory.of_program(built),
         "flops": program.cost_analysis()["flops"],
     }
 report["initial_difference"] = largest_difference(states[False][0], states[True][0])
@@ -68,9 +67,9 @@ report["whole microbatches"] = collectives(program)
 
 cases = {"whole microbatches": {"microbatch": 2}, "rule with a state": {"microbatch": 2, "sam_variant": "friendly"}}
 cases |= {"sharded": {"microbatch": 2, "shard_parameters": True}, "rows": {"microbatch": 16, "shard_parameters": True}}
-report["device_warnings"] = {name: experiment.build(FIELDS | case).device_warning for name, case in cases.items()}
+report["device_warnings"] = {name: experiment.build(FIELDS | case).division.fault for name, case in cases.items()}
 
-report["descriptions"] = {name: preview.describe(configs.resolve(FIELDS | case)) for name, case in cases.items()}
+report["descriptions"] = {name: preview.describe(experiment.build(FIELDS | case)) for name, case in cases.items()}
 study = {"axes": {"microbatch": (2, 16), "seed": (0, 1, 2)}}
 report["study"] = command.dry_run({**FIELDS, "shard_parameters": True, "study": study}, folder / "study")
 

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,12 +25,6 @@ from flatwide.runs.results import best_evaluations
 
 CONFIG = {"model": "MLP", "num_neurons": (300, 100), "rho": 0.1, "seed": 0, "augment": None}
 IDENTITY = {"num_neurons": (300, 100), "rho": 0.1}
-
-
-@pytest.fixture
-def run(tmp_path):
-    (tmp_path / "runs").mkdir()
-    return RunDirectory(tmp_path / "runs" / "digits-MLP-0123abcd")
 
 
 def strict(path):
@@ -431,3 +427,13 @@ def test_nothing_evaluated_has_no_best():
     assert best_evaluations([{"epoch": 1, "test_metric": math.inf}], higher_is_better=True) == none
     without = best_evaluations([{"epoch": 1, "test_metric": 0.5, "validation_metric": None}], higher_is_better=True)
     assert without["test_metric_at_best_validation"] is None
+
+
+def test_the_message_of_an_error_is_not_that_jax_has_removed_its_frames(run):
+    run.path.mkdir()
+    try:
+        jax.jit(lambda x: x + jnp.ones(3))(jnp.ones(2))
+    except TypeError:
+        run.write_error(traceback.format_exc())
+    assert "For simplicity, JAX has removed" in run.error_file.read_text()
+    assert run.read_error() == "TypeError: add got incompatible shapes for broadcasting: (2,), (3,)."

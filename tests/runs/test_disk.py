@@ -7,13 +7,7 @@ import subprocess
 import pytest
 
 from flatwide.runs import disk
-from flatwide.runs.directory import RunDirectory, sweep, write_json
-
-
-@pytest.fixture
-def run(tmp_path):
-    (tmp_path / "runs").mkdir()
-    return RunDirectory(tmp_path / "runs" / "digits-MLP-0123abcd")
+from flatwide.runs.directory import sweep, write_json
 
 
 def test_what_killed_processes_left_half_written_is_swept(run, tmp_path):

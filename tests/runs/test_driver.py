@@ -12,47 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trained_runs import FIELDS, After, directory_of, run, without_times
 
 import flatwide
 from flatwide import cli, experiment, runner
 from flatwide import config as configs
 from flatwide.runs import checkpoints, disk, driver
-from flatwide.runs.identity import locate
 from flatwide.runs.provenance import checksum
 from flatwide.runs.rows import AVERAGED, COLUMNS
-
-FIELDS = {
-    "num_neurons": (8,),
-    "num_epochs": 4,
-    "rho": 0.1,
-    "label_noise": 0.2,
-    "validation_fraction": 0.1,
-    "checkpoint_every_seconds": 0.0,
-}
-TIMES = ("seconds", "started", "finished")
-
-
-def run(workdir, **fields):
-    return runner.run(FIELDS | fields, workdir, quiet=True)
-
-
-def directory_of(workdir, **fields):
-    return locate(configs.resolve(FIELDS | fields), workdir)[0]
-
-
-def without_times(result):
-    return {name: value for name, value in result.items() if name not in TIMES}
-
-
-class After:
-    """A `should_stop` that returns True after a number of segments."""
-
-    def __init__(self, segments):
-        self.left = segments
-
-    def __call__(self):
-        self.left -= 1
-        return self.left < 0
 
 
 def test_a_run_leaves_its_files(tmp_path):

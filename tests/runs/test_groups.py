@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from trained_runs import without_times
 
 from flatwide import config, experiment, runner
 from flatwide.runs import checkpoints, driver
@@ -15,14 +16,12 @@ FIELDS = {"num_neurons": (16,), "batch_size": 144, "num_epochs": 1, "learning_ra
 TEN_STEPS = FIELDS | {"label_noise": 0.3, "batch_size": 150}
 MEMBERS = [{"seed": 0, "rho": 0.1}, {"seed": 1, "rho": 0.2}, {"seed": 2, "rho": 0.05, "weight_decay": 1e-3}]
 MUP = {"parameterization": "mup", "base_width": (4,), "perturbation_scaling": "layerwise"}
-TIMES = {"seconds", "started", "finished"}
 
 
 def files(workdir, fields):
     """Return the rows and the result of a run."""
     directory, _ = locate(config.resolve(fields), workdir)
-    result = directory.read_result() or {}
-    return directory.read_metrics(), {name: value for name, value in result.items() if name not in TIMES}
+    return directory.read_metrics(), without_times(directory.read_result() or {})
 
 
 def final_params(workdir, fields):

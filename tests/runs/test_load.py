@@ -1,8 +1,12 @@
 """A trained network is loaded without doing again what its training did."""
 
+import json
+import sys
+
 import jax
 import numpy as np
 import pytest
+import safetensors
 from numpy.testing import assert_allclose
 
 from flatwide import experiment, runner, sparsify
@@ -73,3 +77,22 @@ def test_what_is_no_run_directory_is_an_error_that_says_what_is_one(train, tmp_p
         load_run(tmp_path)
     with pytest.raises(ValueError, match=r"there is no run here; expected a directory in W/runs"):
         load_run(path / "checkpoints")
+
+
+def test_a_network_as_safetensors_has_the_arrays_of_its_checkpoint(train, tmp_path, monkeypatch):
+    trained, file = load_run(path := train()), tmp_path / "network.safetensors"
+    trained.write_safetensors(file)
+    with np.load(path / "checkpoints" / "final.npz") as checkpoint, safetensors.safe_open(file, "numpy") as read:
+        names = [name for name in checkpoint if name.startswith(("params/", "stats/"))]
+        assert sorted(read.keys()) == sorted(names) != []
+        for name in names:
+            np.testing.assert_array_equal(read.get_tensor(name), checkpoint[name])
+        config = json.loads(read.metadata()["config"])
+    assert config == json.loads(json.dumps(dict(trained.config)))
+    before = file.read_bytes()
+    with pytest.raises(FileExistsError):
+        trained.write_safetensors(file)
+    assert file.read_bytes() == before
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(ImportError, match=r"pip install 'flatwide\[safetensors\]'"):
+        trained.write_safetensors(tmp_path / "other.safetensors")

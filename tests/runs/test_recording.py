@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from trained_runs import After
 
 import flatwide
 from flatwide import config as configs
@@ -14,17 +15,6 @@ from flatwide.runs.identity import locate
 FIELDS = {"num_neurons": (4,), "num_epochs": 4, "batch_size": 256}
 ONE_EPOCH = {"checkpoint_every_seconds": 0.0}  # a call; else one takes several
 ASKED = FIELDS | {"measure_epochs": (0, 1, 3, 4)}
-
-
-class After:
-    """A `should_stop` that returns True after a number of calls."""
-
-    def __init__(self, calls):
-        self.left = calls
-
-    def __call__(self):
-        self.left -= 1
-        return self.left < 0
 
 
 def run(workdir, **fields):

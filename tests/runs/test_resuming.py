@@ -4,49 +4,14 @@ import json
 import shutil
 
 import pytest
+from trained_runs import FIELDS, After, directory_of, run, without_times
 
 import flatwide
-from flatwide import config as configs
 from flatwide import experiment, runner
 from flatwide.measurements import measuring
 from flatwide.runs import checkpoints, driver, recording
 from flatwide.runs import experiment as runs_experiment
 from flatwide.runs.directory import RunDirectory
-from flatwide.runs.identity import locate
-
-FIELDS = {
-    "num_neurons": (8,),
-    "num_epochs": 4,
-    "rho": 0.1,
-    "label_noise": 0.2,
-    "validation_fraction": 0.1,
-    "checkpoint_every_seconds": 0.0,
-}
-TIMES = ("seconds", "started", "finished")
-
-
-def run(workdir, **fields):
-    return runner.run(FIELDS | fields, workdir, quiet=True)
-
-
-def directory_of(workdir, **fields):
-    return locate(configs.resolve(FIELDS | fields), workdir)[0]
-
-
-def without_times(result):
-    return {name: value for name, value in result.items() if name not in TIMES}
-
-
-class After:
-    """A `should_stop` that returns True after a number of segments."""
-
-    def __init__(self, segments):
-        self.left = segments
-
-    def __call__(self):
-        self.left -= 1
-        return self.left < 0
-
 
 LINES = {"validation_fraction": 0.0, "num_epochs": 8}  # 8 evaluations, of which a stopped run has some
 

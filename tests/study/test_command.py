@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import ROOT, in_training, start, table, wait_for
 
 import flatwide
 from flatwide import cli, runner
@@ -18,8 +19,6 @@ from flatwide.study.executors import Site, local
 
 pytestmark = pytest.mark.optimized
 
-ROOT = Path(__file__).parents[2]
-TIMES = ["seconds", "started", "finished"]
 STUDY = """
 from flatwide.config import default
 def get_config():
@@ -33,7 +32,7 @@ def get_config():
 
 
 @pytest.fixture
-def study(tmp_path):
+def study(tmp_path):  # a larger one than that of the other files
     path = tmp_path / "study.py"
     path.write_text(STUDY)
     return f"--config={path}"
@@ -53,21 +52,6 @@ def whole(tmp_path_factory):
     (folder / "study.py").write_text(STUDY)
     assert cli.main([f"--workdir={folder}/w", f"--config={folder}/study.py"]) == 0
     return table(folder / "w")
-
-
-def table(workdir):
-    return flatwide.load(workdir).drop(columns=TIMES).sort_values("run", ignore_index=True)
-
-
-def start(workdir, *flags):
-    command = [sys.executable, str(ROOT / "main.py"), f"--workdir={workdir}", *flags]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def wait_for(workdir, pattern):
-    deadline = time.monotonic() + 120
-    while not list(Path(workdir).glob(pattern)) and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 def workers_of(process):
@@ -213,7 +197,7 @@ def test_a_bad_study_is_refused_before_training(study, tmp_path, capsys):
 @pytest.mark.slow
 def test_sigterm_saves_and_exits(study, tmp_path, whole):
     process = start(tmp_path / "w", study, "--config.num_epochs=4000")
-    wait_for(tmp_path / "w", "runs/*/checkpoints/step_*.npz")
+    wait_for(lambda: list(tmp_path.glob("w/runs/*/checkpoints/step_*.npz")))
     process.terminate()
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 143, errors
@@ -228,7 +212,7 @@ SLOW_VICTIMS = [pytest.param(victim, marks=pytest.mark.slow) for victim in ("wor
 @pytest.mark.parametrize("victim", [*SLOW_VICTIMS, "all"])
 def test_killed_at_an_instant_it_ends_with_the_same_table(study, tmp_path, whole, victim):
     process = start(tmp_path / "w", study)
-    wait_for(tmp_path / "w", "runs/*/checkpoints/*.npz")
+    in_training(tmp_path / "w")
     if victim == "worker":
         for worker in workers_of(process)[:1]:
             os.kill(worker, signal.SIGKILL)
@@ -250,7 +234,7 @@ def test_a_worker_that_was_stopped_while_its_command_was_killed_frees_its_run(na
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "main.py"), *narrow], stderr=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    wait_for(tmp_path / "w", "runs/*/checkpoints/*.npz")
+    in_training(tmp_path / "w")
     for worker in workers_of(process):
         os.kill(worker, signal.SIGSTOP)
     process.kill()

@@ -9,57 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import FIELDS, start, table
 
-import flatwide
-from flatwide import cli, runner
+from flatwide import cli
 from flatwide import config as configs
 from flatwide.runs.identity import locate
 from flatwide.study import command, executors, inventory, orders, plan, supervise, worker
 from flatwide.study.executors import Ended, Site, remote
 
-ROOT = Path(__file__).parents[2]
-TIMES = ["seconds", "started", "finished"]
-STUDY = """
-from flatwide.config import default
-def get_config():
-    config = default()
-    config.num_neurons, config.num_epochs, config.batch_size, config.learning_rate = (8,), 3, 64, 0.05
-    config.checkpoint_every_seconds = 0.0
-    config.study.axes = {"rho": (0.0, 0.1), "seed": (0, 1)}
-    config.study.workers = 2
-    return config
-"""
-FIELDS = {"num_neurons": (8,), "num_epochs": 3, "batch_size": 64, "learning_rate": 0.05, "threads": None}
 FLAGS = {
     "slurm": ("--config.study.executor=slurm", "--config.study.slurm.cluster=local"),
     "ray": ("--config.study.executor=ray",),
 }
-
-
-@pytest.fixture
-def study(tmp_path):
-    path = tmp_path / "study.py"
-    path.write_text(STUDY)
-    return f"--config={path}"
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """Return the table of the study's runs, each trained alone."""
-    folder = tmp_path_factory.mktemp("alone")
-    for rho in (0.0, 0.1):
-        for seed in (0, 1):
-            runner.run(FIELDS | {"rho": rho, "seed": seed, "checkpoint_every_seconds": 0.0}, folder, quiet=True)
-    return table(folder)
-
-
-def table(workdir):
-    return flatwide.load(workdir).drop(columns=TIMES).sort_values("run", ignore_index=True)
-
-
-def start(workdir, *flags):
-    command = [sys.executable, str(ROOT / "main.py"), f"--workdir={workdir}", *flags]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def trainers(workdir):

@@ -142,17 +142,13 @@ def test_failures_end_with_1_and_are_tried_again(folder, capsys):
         assert [text.count("Traceback") for text in texts] == [times, times]
 
 
-def start(folder, *flags):
-    command = [sys.executable, str(ROOT / "main.py"), *flags]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-
-
 @pytest.mark.slow
 def test_stopped_and_killed_it_measures_the_rest(folder):
     flags = ["measure", f"{folder}/w", f"--measurements={folder}/own.py:slow", "--epochs=0", "--workers=1"]
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
     for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)):
         before = count(folder, "slow*.json")
-        process = start(folder, *flags)
+        process = subprocess.Popen([sys.executable, str(ROOT / "main.py"), *flags], **pipes)
         deadline = time.monotonic() + 60
         while count(folder, "slow*.json") == before and time.monotonic() < deadline:
             time.sleep(0.02)

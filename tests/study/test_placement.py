@@ -156,7 +156,7 @@ def test_a_dry_run_tells_which_worker_has_which_gpu_and_what_does_not_fit(gpus, 
     assert cli.main([f"--workdir={tmp_path}/w", study, *flags]) == 0
     printed = capsys.readouterr().out
     assert "devices: 2 GPU(s) a worker, 2 worker(s) a GPU: 0,1; 2,3\n" in printed
-    assert "of arrays on each of 2 devices" in printed
+    assert "of each of 2 devices" in printed
     assert "a worker may take 36.6 KiB of a device\nwarning: this may not fit." in printed
     assert "(4 workers)" in printed
 
@@ -209,7 +209,7 @@ assert cli.main(flags) == 0
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": ""}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert "of arrays on each of 2 devices" in done.stdout
+    assert "of each of 2 devices" in done.stdout
     runs = flatwide.load(tmp_path / "w")
     assert len(runs) == 4
     assert set(runs["num_devices"]) == {2}

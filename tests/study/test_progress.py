@@ -49,6 +49,19 @@ def test_the_time_left_counts_what_is_in_training_and_what_one_worker_alone_must
     assert estimate.left({shapes[3]: 1, shapes[0]: 1}, workers=2, training=[(shapes[3], 30.0), (shapes[0], 3.0)]) == 10
 
 
+def test_the_time_left_counts_the_compilation_of_shapes_that_no_worker_has_begun(stored):
+    estimate = describe.Estimate(stored)
+    shapes = list(dict.fromkeys(state.run.shape for state in stored.states))
+    done = next(state for state in stored.states if state.run.shape == shapes[0])
+    estimate.learn(done, 10.0, compiling=30.0)
+    each = estimate.run_seconds(shapes[1])
+    assert estimate.left({shapes[0]: 4}, workers=2) == 20
+    assert estimate.left({shapes[0]: 4, shapes[1]: 4}, workers=2) == pytest.approx((40 + 4 * each + 30) / 2)
+    begun = estimate.left({shapes[0]: 4, shapes[1]: 4}, workers=2, training=[(shapes[1], 0.0)])
+    assert begun == pytest.approx((40 + 4 * each) / 2)
+    assert estimate.left({shapes[1]: 1}, workers=2) == pytest.approx(each + 30)
+
+
 def progress_of(planned, stored, tmp_path, stream):
     tasks, estimate = stored.to_do(), describe.Estimate(stored)
     written = command._write_orders(planned, tasks, str(tmp_path), estimate)

@@ -6,29 +6,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+import command_line
 import pytest
+from command_line import ended, in_training, table, wait_for
 
-import flatwide
-from flatwide import runner
-
-ROOT = Path(__file__).parents[2]
-STUDY = """
-from flatwide.config import default
-def get_config():
-    config = default()
-    config.num_neurons, config.num_epochs, config.batch_size, config.learning_rate = (8,), 3, 64, 0.05
-    config.checkpoint_every_seconds = 0.0
-    config.study.axes = {"rho": (0.0, 0.1), "seed": (0, 1)}
-    config.study.executor, config.study.workers = "slurm", 2
-    return config
-"""
 ONE_RUN = ["--config.study.axes.seed=(0,)", "--config.study.axes.rho=(0.1,)", "--config.study.workers=1"]
-FIELDS = {"num_neurons": (8,), "num_epochs": 3, "batch_size": 64, "learning_rate": 0.05}
 CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -107,50 +93,12 @@ def said(environment, *command):
     return subprocess.run(command, env=environment, capture_output=True, text=True).stdout.strip()
 
 
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """Return the table of the study's runs, each trained alone."""
-    folder = tmp_path_factory.mktemp("alone")
-    for rho in (0.0, 0.1):
-        for seed in (0, 1):
-            runner.run(FIELDS | {"rho": rho, "seed": seed, "checkpoint_every_seconds": 0.0}, folder, quiet=True)
-    return table(folder)
-
-
-def table(workdir):
-    runs = flatwide.load(workdir).drop(columns=["seconds", "started", "finished"])
-    return runs.sort_values("run", ignore_index=True)
-
-
-def start(tmp_path, environment, *flags):
-    tmp_path.mkdir(exist_ok=True)
-    (tmp_path / "study.py").write_text(STUDY)
-    command = [
-        sys.executable,
-        str(ROOT / "main.py"),
-        f"--workdir={tmp_path}/w",
-        f"--config={tmp_path}/study.py",
-        *flags,
-    ]
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, cwd=tmp_path, text=True, **pipes)
-
-
-def ended(process):
-    try:
-        printed, errors = process.communicate(timeout=200)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return process.returncode, printed, errors
+def start(folder, environment, *flags):
+    """Start the study in a folder, which Slurm reports as that of its jobs."""
+    folder.mkdir(exist_ok=True)
+    (folder / "study.py").write_text(command_line.STUDY)
+    flags = [f"--config={folder}/study.py", "--config.study.executor=slurm", *flags]
+    return command_line.start(folder / "w", *flags, env=environment, cwd=folder)
 
 
 def jobs(environment, folder):
@@ -169,13 +117,9 @@ def task(job, index):
     return None
 
 
-def in_training(tmp_path):
-    return wait_for(lambda: list(tmp_path.glob("w/runs/*/checkpoints/*.npz")))
-
-
 def test_a_cancelled_job_is_replaced_and_the_table_is_that_of_the_runs_alone(cluster, tmp_path, alone):
     process = start(tmp_path, cluster)
-    in_training(tmp_path)
+    in_training(tmp_path / "w")
     for job in said(cluster, "squeue", "-h", "-t", "R", "-o", "%A").split()[:1]:
         subprocess.run(["scancel", job], env=cluster, check=True)
     code, printed, errors = ended(process)
@@ -228,7 +172,7 @@ def test_jobs_that_wait_for_a_drained_node_are_cancelled_once_the_others_have_tr
 
 def test_a_killed_command_is_started_again_while_its_jobs_train(cluster, tmp_path, alone):
     process = start(tmp_path, cluster)
-    in_training(tmp_path)
+    in_training(tmp_path / "w")
     process.kill()
     process.communicate()
     code, printed, errors = ended(start(tmp_path, cluster))
@@ -244,7 +188,7 @@ def test_a_run_over_two_nodes_survives_the_end_of_one_of_its_tasks(cluster, tmp_
         address = f"127.0.0.1:{free.getsockname()[1]}"  # the names of the nodes do not resolve
     environment = {**cluster, "JAX_COORDINATOR_ADDRESS": address}
     process = start(tmp_path / "slurm", environment, *flags, "--config.study.slurm.nodes=2")
-    in_training(tmp_path / "slurm")
+    in_training(tmp_path / "slurm/w")
     (job,) = jobs(cluster, tmp_path / "slurm")
     os.kill(wait_for(lambda: task(job, 1)), signal.SIGKILL)
     code, _, errors = ended(process)

@@ -1,6 +1,7 @@
 """Many epochs in one program: the bits of a run that leaves the program after each epoch."""
 
 import pytest
+from trained_runs import without_times
 
 from flatwide import experiment, runner
 from flatwide.runs import driver
@@ -11,13 +12,12 @@ from flatwide.training import compiled_epochs
 pytestmark = pytest.mark.optimized
 
 FIELDS = {"num_epochs": 5, "label_noise": 0.2, "validation_fraction": 0.1, "learning_rate": 0.05, "batch_size": 32}
-TIMES = {"seconds", "started", "finished"}
 
 
 def train(workdir, **fields):
     result = runner.run(FIELDS | fields, workdir, quiet=True)
     (directory,) = run_directories(workdir)
-    return directory.read_metrics(), {name: value for name, value in result.items() if name not in TIMES}
+    return directory.read_metrics(), without_times(result)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.measure.operators import Operator, random_normal
+from flatwide.measure.operators import Operator
 from flatwide.measure.spectrum.lanczos import RETRIES, Basis, unflatten_all
 from flatwide.types import Array, PyTree
+
+_BASIS_SIZE = 40  # vectors in memory, as many as `top_eigenvalues` takes for one value
 
 
 class Ends(NamedTuple):
@@ -34,18 +36,15 @@ def ends(
     tolerance: float = 1e-4,
     smallest_tolerance: float = 1e-2,
     max_products: int = 1000,
-    basis_size: int = 40,
-    start: PyTree | None = None,
 ) -> Ends:
     """Find the largest and the smallest eigenvalue of a symmetric matrix S.
 
     Args:
-      operator, key, max_products, basis_size: as for `top_eigenvalues`.
+      operator, key, max_products: as for `top_eigenvalues`.
       tolerance: of the largest value's residual, relative to the larger |value|; at least 10 times the type's rounding
         error.
       smallest_tolerance: the same for the smallest, which takes many times the products at the edge of a cluster near
         zero; if it is well separated, its error is of the order of the residual squared.
-      start: first starting vector, with components along both eigenvectors; None for a random one.
     Returns: Ends, values in the unit of S. With one row both are the same.
     Raises: ValueError if an option is out of range or a product is not finite.
     """
@@ -55,10 +54,8 @@ def ends(
             raise ValueError(f"{name}={value}: expected at least {10 * epsilon:.1e} in this type; use 64-bit params.")
     if max_products < 3:
         raise ValueError(f"max_products={max_products}: expected at least 3: one, and a check at each end.")
-    if basis_size < 8:
-        raise ValueError(f"basis_size={basis_size}: expected at least 8.")
-    basis = Basis(operator, min(basis_size, operator.size))
-    basis.begin(random_normal(operator, key) if start is None else start)
+    basis = Basis(operator, min(_BASIS_SIZE, operator.size))
+    basis.begin_randomly(key)
     size, retries = 0.0, 0
     while True:
         basis.extend()
@@ -77,11 +74,10 @@ def ends(
             # Ritz vectors near both ends are kept as well: without them, the outermost ones would converge slower.
             kept = np.r_[0 : basis.capacity // 4, -(basis.capacity // 4) : 0]
             basis.restart(basis.combine(vectors[:, kept]), np.diag(values[kept]))
-    structured = unflatten_all(operator.params, checked.vectors)
     return Ends(
         values=checked.values,
         residuals=checked.residuals,
-        vectors=structured,
+        vectors=unflatten_all(operator.params, checked.vectors),
         is_converged=checked.residuals <= limit,
         num_products=basis.num_products,
     )

@@ -15,7 +15,6 @@ from flatwide.measure.spectrum.lanczos import check_finite
 from flatwide.types import Array, PyTree
 
 _SPARE = 8  # sketched directions beyond the rank; 5 to 10 suffice (Halko, Martinsson and Tropp, 2011, section 1.3)
-_CHUNK_BYTES = 2**28  # of the products of the examples in parallel: a quarter of a GiB, small for any machine
 
 
 class Span(NamedTuple):
@@ -56,7 +55,7 @@ def curved_span(problem: Problem, *, key: Array, max_dimension: int) -> Span | N
             return None
     if not len(basis):
         return Span(np.zeros((num, 0, 0)), cost)
-    chunk = int(np.clip(_CHUNK_BYTES // (4 * basis.nbytes), 1, num))
+    chunk = int(np.clip(batching.CHUNK_BYTES // (4 * basis.nbytes), 1, num))
     hessians = np.asarray(_written(problem, basis, chunk), np.float64)
     check_finite(hessians)
     return Span((hessians + hessians.transpose(0, 2, 1)) / 2, cost + len(basis))

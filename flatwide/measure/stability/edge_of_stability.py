@@ -102,10 +102,9 @@ def preconditioned_operator(
     )
 
 
-def _open(arrays: tuple, mask: PyTree | None) -> jax.tree_util.Partial:
-    del mask  # the Hessian has it
-    hessian, scales, rho, decay = arrays
-    return jax.tree_util.Partial(_multiply, hessian.open_product(hessian.arrays, hessian.mask), scales, rho, decay)
+def _open(arrays: tuple) -> jax.tree_util.Partial:
+    hessian, *numbers = arrays
+    return jax.tree_util.Partial(_multiply, hessian.open(), *numbers)
 
 
 def _multiply(product, scales: PyTree, rho: Array | None, decay: Array, vector: PyTree) -> PyTree:

@@ -17,8 +17,7 @@ from flatwide.measure.inputs import Problem
 from flatwide.types import Array, PyTree
 
 _BLOCKS = 10  # blocks of steps, whose spread gives the error: 20 steps or more each by default
-_STARTS = 8  # random vectors, multiplied by H, that span the initial particles
-_CHUNK_BYTES = 2**28  # of the particles that move in parallel: a quarter of a GiB, small for any machine
+_STARTS = 8  # random vectors, multiplied by H, that span the initial particles; a choice: burn-in forgets them
 
 
 class Growth(NamedTuple):
@@ -83,7 +82,7 @@ def simulated_growth(
     if num_steps < 40:
         raise ValueError(f"num_steps={num_steps}: expected at least 40, the first half of which is discarded.")
     start_key, mix_key, key = jax.random.split(key, 3)
-    basis = _curved(operators.hessian_of(in_batches(problem)), jax.random.split(start_key, _STARTS))
+    basis = _curved(operators.hessian_operator(in_batches(problem)), jax.random.split(start_key, _STARTS))
     # In the range of H: a flat direction never shrinks, and would mask the curved ones.
     particles = jax.random.normal(mix_key, (num_particles, _STARTS), basis.dtype) @ basis
     num_bytes = 8 * batch_size * trees.size(problem.params) * basis.dtype.itemsize
@@ -95,7 +94,7 @@ def simulated_growth(
         batch_size=batch_size,
         with_replacement=with_replacement,
         num_steps=num_steps,
-        chunk=int(np.clip(_CHUNK_BYTES // num_bytes, 1, num_particles)),
+        chunk=int(np.clip(batching.CHUNK_BYTES // num_bytes, 1, num_particles)),
     )
     return _growth(np.asarray(by_step, np.float64), num_particles * num_steps * batch_size)
 

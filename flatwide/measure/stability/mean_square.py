@@ -17,10 +17,9 @@ import numpy as np
 _DENSE = 6  # rows up to which T is computed as a matrix: 21 products, fewer than a search takes
 _TOLERANCE = 1e-10  # of T's eigenvalue: far below the 1e-5 that verdicts use, far above rounding in 64 bits
 _LOOSE = 1e-7  # if products are expensive: still a hundredth of the 1e-5
-_CROWDED = (
-    1e-4  # if eigenvalues are clustered as well, where a search for more digits converges slowly; thresholds do without
-)
-_PAIR_ENTRIES = 2**22  # 32 MiB in 64 bits
+# If eigenvalues are clustered as well, where a search for more digits converges slowly; thresholds do without.
+_CROWDED = 1e-4
+_PAIR_ENTRIES = 2**22  # 32 MiB in 64 bits, a choice: small for any machine
 _TABLE_ROWS = 400  # of a symmetric matrix of 27 rows, 378: its table takes 378 products, about as many as the searches
 _STEPS = 100  # limit of the search for a threshold, which takes about five
 

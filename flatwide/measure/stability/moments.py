@@ -1,6 +1,6 @@
 """The non-uniformity of the Hessians of single examples: moments of their distribution, of order 2, 3 and 4."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,9 +16,7 @@ from flatwide.measure.spectrum.ends import Ends, ends
 from flatwide.measure.stability.factored import Factors, Network
 from flatwide.types import Array, PyTree
 
-_CHUNK_BYTES = 2**28  # memory of the examples of a chunk, if chunk_size is None
 _ORDERS = (2, 3, 4)
-_RANDOM = 0.3  # norm of the random vector added to a given start, relative to it; a choice: most of the start stays
 
 
 class Moments(NamedTuple):
@@ -47,19 +45,14 @@ class Moments(NamedTuple):
 
 
 def hessian_moments(
-    per_example_loss: Callable,
-    params: PyTree,
-    data: PyTree,
+    problem: Problem,
     *,
     key: Array,
     orders: Sequence[int] = _ORDERS,
-    mask: PyTree | None = None,
-    extra: PyTree | None = None,
     chunk_size: int | None = None,
     tolerance: float = 1e-4,
     smallest_tolerance: float = 1e-2,
     max_products: int = 300,
-    start: PyTree | None = None,
 ) -> Moments:
     """Measure how much the Hessians H_i of single examples differ: s_k for the orders k.
 
@@ -68,22 +61,15 @@ def hessian_moments(
     a sign and the smallest eigenvalue is reported as well.
 
     Args:
-      per_example_loss: (params, example) -> the loss of one example, a scalar; (params, example, extra) where `extra`
-        is given. An example is one row of every leaf of `data`. Batch norm must be in evaluation mode.
-      params: pytree of P real numbers in all, all finite.
-      data: pytree of arrays with a leading axis of n examples.
+      problem: of n single examples.
       key: PRNG key of the starting vectors; the same key gives the same result.
       orders: any of 2, 3, 4, each at most once.
-      mask: booleans that broadcast to the leaves of params; the loss is taken at the masked params, and all matrices
-        have the rows and columns of kept weights (True) only.
-      extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.
       chunk_size: examples in memory at once; None for as many as fit in about 256 MiB.
       tolerance: of the largest eigenvalue's residual, relative to the larger |eigenvalue|.
       smallest_tolerance: the same for the smallest, which is often in a cluster near zero and expensive to resolve.
       max_products: limit at which the search stops, for each order.
-      start: vectors to start from, such as `Moments.vectors` at nearby params.
     Returns: Moments.
-    Raises: ValueError if an option is out of range, there is no example, or params, data or a product are not finite.
+    Raises: ValueError if an option is out of range, or data or a product are not finite.
     Equation: M_k = (1/n) sum_i H_i^k, H = M_1; the extreme eigenvalues of M_k - H^k, by products
       v -> (1/n) sum_i H_i (H_i^(k-1) v) - H^k v, the last factor as one gradient of sum_i <grad f_i, H_i^(k-1) v>.
     Cost: tens of products per order; a product is 2k - 1 Hessian-vector products over the data, and linear in n and P.
@@ -95,8 +81,7 @@ def hessian_moments(
         raise ValueError(f"orders={tuple(orders)}: expected one or more of 2, 3, 4, each at most once.")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size}: expected at least 1, or None to choose it by memory.")
-    problem = inputs.of_examples(per_example_loss, params, data, mask=mask, extra=extra)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(problem.data):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(problem.examples):
         if jnp.issubdtype(leaf.dtype, jnp.inexact) and not bool(jnp.all(jnp.isfinite(leaf))):
             raise ValueError(f"data at {trees.path_name(path)!r}: expected finite numbers.")
     is_whole = _whole(problem)
@@ -107,16 +92,13 @@ def hessian_moments(
     in_chunks = replace(problem, data=chunks)
     is_uniform = all(bool(jnp.all(leaf == leaf[:1])) for leaf in jax.tree.leaves(problem.data))
     results, cost = [], 0.0
-    for index, order in enumerate(orders):
+    for order in orders:
         multiply = _HessianMoment(is_whole, order)
         operator = operators.operator(multiply, problem.params, in_chunks, mask=problem.mask, cost=2.0 * order - 1)
-        search_key, first_key = jax.random.split(jax.random.fold_in(inputs.random_key(key), order))
-        first = operators.random_normal(operator, first_key)
-        if start is not None:
-            first = _mixed(jax.tree.map(lambda leaf, index=index: leaf[index], start), first)
+        start_key = jax.random.split(jax.random.fold_in(inputs.random_key(key), order))[1]
         # M_k - H^k may be indefinite for k > 2, and s_k depends only on its largest eigenvalue: both ends are reported.
         options = {"tolerance": tolerance, "smallest_tolerance": smallest_tolerance, "max_products": max_products}
-        found = _zero(operator) if is_uniform else ends(operator, key=search_key, start=first, **options)
+        found = _zero(operator) if is_uniform else ends(operator, key=start_key, **options)
         results.append(found)
         cost += found.num_products * operator.cost
     largest, smallest = (np.array([found.values[end] for found in results]) for end in (0, 1))
@@ -208,7 +190,7 @@ def _like(data: PyTree, axes: int = 1) -> PyTree:
 def _fitting(num_bytes: int, data: PyTree) -> int:
     """Choose a chunk size for examples of num_bytes each, preferably a divisor of the number of examples."""
     total = batching.num_examples(data)
-    most = min(max(_CHUNK_BYTES // num_bytes, 1), total)
+    most = min(max(batching.CHUNK_BYTES // num_bytes, 1), total)
     return next((size for size in range(most, most // 2, -1) if total % size == 0), most)
 
 
@@ -216,8 +198,3 @@ def _zero(operator: Operator) -> Ends:
     """Return the ends of M_k - H^k for M_k = H^k, where products would compute only rounding errors."""
     vectors = jax.tree.map(lambda leaf: jnp.zeros((2, *leaf.shape), leaf.dtype), operator.params)
     return Ends(np.zeros(2), np.zeros(2), vectors, is_converged=np.ones(2, bool), num_products=0)
-
-
-def _mixed(start: PyTree, random: PyTree) -> PyTree:
-    """Add a random vector to a start, which may have no component along the eigenvector of the other end."""
-    return trees.add(start, trees.scale(_RANDOM * trees.norm(start) / trees.norm(random), random))

@@ -19,8 +19,6 @@ from flatwide.measure.stability.edge_of_stability import edge_of_stability
 from flatwide.measure.stability.mean_square import MatrixBatches, last_stable
 from flatwide.types import Array, PyTree
 
-_CHUNK_BYTES = 2**28  # of the vectors of the examples in parallel: a quarter of a GiB, small for any machine
-
 
 class Condition(NamedTuple):
     """A sufficient condition for linear stability: lambda_max(E J_B^2) <= 1.
@@ -157,7 +155,7 @@ def matrix_free_condition(
     Cost: about ten searches for an eigenvalue of tens of products each; a product is 4 Hessian-vector products.
     """
     flat, num = ravel_pytree(problem.params)[0], batching.num_examples(problem.data)
-    chunk = int(np.clip(_CHUNK_BYTES // (8 * flat.nbytes), 1, num))
+    chunk = int(np.clip(batching.CHUNK_BYTES // (8 * flat.nbytes), 1, num))
     spent = 0.0
 
     def top(weights: Sequence[float]) -> tuple[float, PyTree]:

@@ -1,7 +1,6 @@
 """Linear stability of SGD and SAM at a minimum: whether E|x|^2 stays bounded under the steps linearized there."""
 
 import math
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 
 from flatwide.measure import inputs, operators
 from flatwide.measure.batching import num_examples
+from flatwide.measure.inputs import Problem
 from flatwide.measure.spectrum.ends import ends
 from flatwide.measure.stability import mean_square
 from flatwide.measure.stability.curved_span import curved_span, flat_tolerance
@@ -24,7 +24,7 @@ from flatwide.measure.stability.stability_condition import (
     matrix_free_condition,
     mean_powers,
 )
-from flatwide.types import Array, PyTree
+from flatwide.types import Array
 
 _LARGEST_PRODUCT = 2e9  # floating point operations of a product with T, up to a second of a core; it takes hundreds
 
@@ -103,31 +103,20 @@ def stability_of_matrices(
     if np.max(np.abs(hessians - hessians.transpose(0, 2, 1))) > 1e-6 * size:  # ten rounding errors of 32 bits
         raise ValueError("hessians: expected symmetric matrices; take (H + H') / 2 if they should be.")
     _check(len(hessians), learning_rate, rho, batch_size, with_replacement)
-    return _exact(
-        hessians,
-        flat_tolerance(np.dtype(np.float64)),
-        hessians.shape[1],
-        learning_rate=learning_rate,
-        rho=rho,
-        batch_size=batch_size,
-        with_replacement=with_replacement,
-        tolerance=tolerance,
-        cost=0.0,
-    )
+    batches: dict[str, Any] = {"batch_size": batch_size, "with_replacement": with_replacement}
+    limit = flat_tolerance(np.dtype(np.float64))
+    options = {"tolerance": tolerance, "num_rows": hessians.shape[1]}
+    return _exact(hessians, limit, learning_rate=learning_rate, rho=rho, **batches, **options)
 
 
 def linear_stability(
-    per_example_loss: Callable,
-    params: PyTree,
-    data: PyTree,
+    problem: Problem,
     *,
     learning_rate: float,
     rho: float,
     key: Array,
     batch_size: int = 1,
     with_replacement: bool = False,
-    mask: PyTree | None = None,
-    extra: PyTree | None = None,
     tolerance: float = 1e-5,
     max_dimension: int = 128,
     num_particles: int = 256,
@@ -141,30 +130,24 @@ def linear_stability(
     known. Momentum, weight decay and normalized SAM are outside this theory; for the last, see `effective_rho`.
 
     Args:
-      per_example_loss: (params, example) -> the loss of one example, a scalar; (params, example, extra) where `extra`
-        is given. An example is one row of every leaf of `data`. Batch norm must be in evaluation mode.
-      params: pytree of P real numbers in all, at a minimum where every example is fitted: the gradients are not
-        checked, and if they are not 0 the linear steps are not SAM's.
-      data: pytree of arrays with a leading axis of n examples.
+      problem: of n single examples, at a minimum where every example is fitted: the gradients are not checked, and if
+        they are not 0 the linear steps are not SAM's.
       learning_rate: eta > 0; rho: rho >= 0, 0 for SGD.
       key: PRNG key of the starting vectors and of the simulation; the same key gives the same result.
       batch_size: B <= n distinct examples, drawn independently in each step (the shuffled order of an epoch is not
         modelled); any number with replacement.
       with_replacement: draw the examples of a batch independently of each other.
-      mask: booleans that broadcast to the leaves of params; only kept weights (True) move.
-      extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.
       tolerance: of the growth in the verdict; above the rounding error of the Hessians.
       max_dimension: the largest number of curved directions for which matrices are used; 0 always simulates.
       num_particles, num_steps: of the simulation.
     Returns: Stability.
-    Raises: ValueError if an option is out of range, there is no example, or params do not fit.
+    Raises: ValueError if an option is out of range.
     Equation: as `stability_of_matrices`, with H_i the Hessian of example i.
     Cost: exact: about 2 r Hessian-vector products over the data for r directions, and `stability_of_matrices`.
       Simulated: 2 num_particles num_steps products of a batch, and about a thousand over the data for the condition.
     Source: paper, theorem 6.3.
     """
-    problem = inputs.of_examples(per_example_loss, params, data, mask=mask, extra=extra)
-    num = num_examples(problem.data)
+    num = num_examples(problem.examples)
     _check(num, learning_rate, rho, batch_size, with_replacement)
     if max_dimension < 0:
         raise ValueError(f"max_dimension={max_dimension}: expected at least 0; 0 always simulates.")
@@ -176,14 +159,13 @@ def linear_stability(
     products = num if batch_size == 1 else num**2
     if span is not None and 4.0 * products * span.hessians.shape[1] ** 3 <= _LARGEST_PRODUCT:
         limit = flat_tolerance(np.dtype(jax.tree.leaves(problem.params)[0].dtype))
-        return _exact(span.hessians, limit, num_rows, **steps, **batches, tolerance=tolerance, cost=span.cost)
+        exact = _exact(span.hessians, limit, **steps, **batches, tolerance=tolerance, num_rows=num_rows)
+        return exact._replace(cost=span.cost)
     simulation = {"num_particles": num_particles, "num_steps": num_steps, "key": keys[1]}
     growth = simulated_growth(problem, **steps, **batches, **simulation)
     condition, cost = matrix_free_condition(problem, **steps, key=keys[2])
-    moments = hessian_moments(
-        problem.loss_fn, problem.params, problem.data, mask=problem.mask, extra=extra, key=keys[3]
-    )
-    top = ends(operators.hessian_of(in_batches(problem)), key=keys[4])
+    moments = hessian_moments(problem, key=keys[3])
+    top = ends(operators.hessian_operator(in_batches(problem)), key=keys[4])
     largest, smallest = map(float, top.values)
     notes = [*_notes(smallest, largest, num_rows, None), _SIMULATED]
     if condition.batch_size != batch_size:
@@ -217,14 +199,13 @@ _SIMULATED = (
 def _exact(
     hessians: np.ndarray,
     limit: float,
-    num_rows: int,
     *,
     learning_rate: float,
     rho: float,
     batch_size: int,
     with_replacement: bool,
     tolerance: float,
-    cost: float,
+    num_rows: int,
 ) -> Stability:
     """Compute everything from matrices [n, r, r], on the directions whose curvature is above a relative limit."""
     basis = _curved_basis(hessians, limit)
@@ -255,7 +236,7 @@ def _exact(
         consequences=consequences_of_matrices(single, **steps),
         smallest_eigenvalue=float(spectrum[0]),
         notes=tuple(_notes(float(spectrum[0]), float(spectrum[-1]), num_rows, num_curved)),
-        cost=cost,
+        cost=0.0,
     )
 
 

@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from flatwide.study.executors.local import LocalCrew
 
 _STORE_BYTES = 100_000_000  # of a Ray that flatwide starts; workers return only how they ended
 _ANSWER_SECONDS = 10.0
+_HEALTH_SECONDS = 60.0  # in which a process imports Ray on a busy machine, and asks
 _SAVE_SECONDS = 120.0  # for workers to save before they are ended
 
 
@@ -130,9 +133,8 @@ def _join(address: str | None) -> bool:
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        if address is not None and address[-1:].isdecimal():  # Ray would retry for two minutes
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+        if address is not None and address[-1:].isdecimal():
+            _check_answers(address)
         # No runtime environment: nothing needs copying, since all nodes see the same files.
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, RayError) as error:
@@ -146,6 +148,17 @@ def _join(address: str | None) -> bool:
         if is_main:
             signal.signal(signal.SIGTERM, handler)  # Ray's handler would end the command before its runs are saved
     return True
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError if no Ray answers at HOST:PORT, where `ray.init` would retry for minutes."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", f"--address={address}"]
+    try:
+        subprocess.run(command, capture_output=True, timeout=_HEALTH_SECONDS, check=True)
+    except subprocess.SubprocessError:
+        raise OSError("what listens there does not answer as a Ray") from None
 
 
 def _has_gpus() -> bool:

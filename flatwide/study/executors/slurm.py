@@ -67,7 +67,9 @@ class SlurmCrew:
         try:
             self._executor = submitit.AutoExecutor(site.orders.parents[1] / "slurm", cluster=self._cluster)
             self._executor.update_parameters(**parameters)
-            srun = _srun_args(self._executor.parameters.get("cpus_per_task"))
+            cpus = self._executor.parameters.get("cpus_per_task")
+            # srun of Slurm 22.05 to 23.02 does not read the CPUs of a task from sbatch.
+            srun = ["--kill-on-bad-exit", *([] if cpus is None else [f"--cpus-per-task={cpus}"])]
             self._executor.update_parameters(slurm_srun_args=[*srun, *srun_args])
         except RuntimeError as error:
             raise configs.ConfigError(
@@ -180,12 +182,6 @@ def _submitit() -> ModuleType:
     return submitit
 
 
-def _srun_args(cpus_per_task: int | None) -> list[str]:
-    """Return the options of srun, which in Slurm 22.05 to 23.02 does not read the CPUs of a task from sbatch."""
-    cpus = [] if cpus_per_task is None else [f"--cpus-per-task={cpus_per_task}"]
-    return ["--kill-on-bad-exit", *cpus]
-
-
 def _check_alone(group_size: int, parameters: Mapping[str, Any]) -> None:
     """Raise ConfigError for groups of runs in one program, which several processes cannot share."""
     tasks_per_node = parameters.get("ntasks_per_node", parameters.get("tasks_per_node", 1))
@@ -265,7 +261,8 @@ def _outcome(worker: str, job: Any, state: str) -> Ended:
             return Ended(worker, f"job {job.job_id}: {failure}")
         ended: Ended = first.result()
         if not ended.problem:
-            logs = [path for index in range(job.num_tasks) for path in _logs(job.task(index).paths)]
+            each = [job.task(index).paths for index in range(job.num_tasks)]
+            logs = [path for task in each for path in (task.stdout, task.stderr)]
             for path in (paths.submitted_pickle, paths.result_pickle, paths.submission_file, *logs):
                 path.unlink(missing_ok=True)
             return ended
@@ -279,7 +276,3 @@ def _outcome(worker: str, job: Any, state: str) -> Ended:
 def _logs_of_all(job: Any) -> Path:
     """Return a pattern for the files of errors of all tasks of a job, from its environment or from one of its tasks."""
     return job.paths.folder / f"{job.job_id}_*_log.err"
-
-
-def _logs(paths: Any) -> tuple[Path, Path]:
-    return paths.stdout, paths.stderr

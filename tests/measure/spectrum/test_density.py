@@ -55,7 +55,7 @@ def test_two_values(float64):
 
 
 def test_network_agrees_with_its_dense_hessian(mlp):
-    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch)
+    operator = measure.hessian_operator(mlp.problem())
     values = np.linalg.eigvalsh(mlp.hessian())
     result = measure.spectral_density(operator, key=KEY, num_probes=40, num_steps=30)
     expected = smoothed(result.grid, values, result.width)

@@ -75,7 +75,7 @@ def test_network_agrees_with_its_dense_hessian(mlp, which, is_masked):
     mask = (
         jax.tree.map(lambda leaf: np.random.default_rng(0).random(leaf.shape) < 0.6, mlp.params) if is_masked else None
     )
-    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=mask)
+    operator = measure.hessian_operator(mlp.problem(mask=mask))
     kept = np.ones(79, bool) if mask is None else np.asarray(ravel_pytree(mask)[0])
     masked = jax.tree.map(lambda leaf, keep: leaf * keep, mlp.params, mask) if is_masked else mlp.params
     true, vectors = np.linalg.eigh(mlp._replace(params=masked).hessian()[kept][:, kept])

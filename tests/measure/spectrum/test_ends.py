@@ -17,7 +17,7 @@ def test_ends_with_restarts():
     with jax.enable_x64(True):
         diagonal = jnp.asarray(np.r_[np.linspace(-1, 1, 200), -1.2, 3.0])
         matrix = operator(multiply, jnp.zeros(202), diagonal)
-        extremes = ends(matrix, key=jax.random.key(0), tolerance=1e-8, smallest_tolerance=1e-8, basis_size=12)
+        extremes = ends(matrix, key=jax.random.key(0), tolerance=1e-8, smallest_tolerance=1e-8)
         np.testing.assert_allclose(extremes.values, [3.0, -1.2], rtol=1e-12)
         np.testing.assert_allclose(np.abs(extremes.vectors[:, [-1, -2]]), np.eye(2), atol=1e-7)
         assert extremes.is_converged.all()
@@ -51,7 +51,6 @@ def test_one_row():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"basis_size": 4}, "basis_size=4: expected at least 8"),
         ({"max_products": 1}, "max_products=1: expected at least 3"),
         ({"smallest_tolerance": 0.0}, "smallest_tolerance=0.0: expected at least"),
     ],

@@ -83,7 +83,7 @@ def test_exact_where_the_rank_is_small(of_spectrum, float64):
 
 def test_network_agrees_with_its_dense_hessian(mlp):
     mask = [{"kernel": True, "bias": False}] * 3
-    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=mask)
+    operator = measure.hessian_operator(mlp.problem(mask=mask))
     masked = [{"kernel": layer["kernel"], "bias": 0 * layer["bias"]} for layer in mlp.params]
     hessian = mlp._replace(params=masked).hessian()
     kept = np.concatenate([np.r_[np.zeros(layer["bias"].size), np.ones(layer["kernel"].size)] for layer in masked]) > 0

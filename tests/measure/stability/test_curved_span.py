@@ -3,12 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_allclose
 
-from flatwide.measure.inputs import of_examples
+from flatwide.measure.inputs import example_problem
 from flatwide.measure.stability import curved_span as module
 
 
 def curved_span(loss, params, data, *, mask=None, **options):
-    return module.curved_span(of_examples(loss, params, data, mask=mask, extra=None), **options)
+    return module.curved_span(example_problem(loss, params, data, mask=mask), **options)
 
 
 RNG = np.random.default_rng(0)

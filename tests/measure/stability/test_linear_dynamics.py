@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flatwide.measure.inputs import of_examples
+from flatwide.measure.inputs import example_problem
 from flatwide.measure.stability.linear_dynamics import simulated_growth
 from flatwide.measure.stability.mean_square import MatrixBatches, growth, largest_learning_rate
 
@@ -22,7 +22,7 @@ def test_agrees_with_the_exact_growth_on_both_sides_of_the_threshold(batch_size,
     threshold = largest_learning_rate(batches, 0.1)
     for factor, is_stable in ((0.95, True), (1.05, False)):
         simulated = simulated_growth(
-            of_examples(loss, jnp.ones(6), jnp.asarray(VECTORS, jnp.float32), mask=KEPT, extra=jnp.asarray(2.0)),
+            example_problem(loss, jnp.ones(6), jnp.asarray(VECTORS, jnp.float32), mask=KEPT, extra=jnp.asarray(2.0)),
             with_replacement=with_replacement,
             learning_rate=factor * threshold,
             rho=0.1,
@@ -42,7 +42,7 @@ def test_rare_large_steps_that_plain_paths_would_miss():
     factors = (1 - curvatures) ** 2
     assert np.mean(factors) > 1 > np.exp(np.mean(np.log(factors)))
     simulated = simulated_growth(
-        of_examples(
+        example_problem(
             lambda x, c: jnp.sum(c * x**2) / 2,
             jnp.zeros(1),
             jnp.asarray(curvatures, jnp.float32),
@@ -67,6 +67,6 @@ def test_rare_large_steps_that_plain_paths_would_miss():
     ],
 )
 def test_refuses(options, message):
-    problem = of_examples(loss, jnp.zeros(6), VECTORS, mask=None, extra=None)
+    problem = example_problem(loss, jnp.zeros(6), VECTORS)
     with pytest.raises(ValueError, match=message):
         simulated_growth(problem, learning_rate=0.1, rho=0, batch_size=1, key=jax.random.key(0), **options)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from flatwide.measure.inputs import of_examples
+from flatwide.measure.inputs import example_problem
 from flatwide.measure.stability.mean_square import MatrixBatches, growth, largest_learning_rate
 from flatwide.measure.stability.stability_condition import (
     condition_of,
@@ -126,7 +126,7 @@ def loss(params, example, *extra):
 def by_products(learning_rate, rho, dtype=np.float32, mask=None, extra=None, tolerance=1e-3):
     params = {"a": jnp.zeros(4, dtype), "b": jnp.zeros(2, dtype)}
     data = jnp.asarray(VECTORS, dtype)
-    problem = of_examples(loss, params, data, mask=mask, extra=extra)
+    problem = example_problem(loss, params, data, mask=mask, extra=extra)
     options = {"learning_rate": learning_rate, "rho": rho, "key": jax.random.key(0), "tolerance": tolerance}
     return matrix_free_condition(problem, **options)[0]
 
@@ -146,7 +146,7 @@ def test_products_agree_with_matrices(float64):
 
 def test_flat_and_pruned_directions(monkeypatch):
     # Chunks of 4 and 1.
-    monkeypatch.setattr("flatwide.measure.stability.stability_condition._CHUNK_BYTES", 8 * 6 * 4 * 4)
+    monkeypatch.setattr("flatwide.measure.batching.CHUNK_BYTES", 8 * 6 * 4 * 4)
     mask = {"a": np.array([True, True, False, False]), "b": np.array(False)}
     free = by_products(0.02, 0.1, mask=mask, extra=jnp.ones(2))
     dense = by_matrices(0.02, 0.1, HESSIANS[:, :2, :2])

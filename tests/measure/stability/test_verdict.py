@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from flatwide import measure
 from flatwide.measure.stability.verdict import linear_stability, stability_of_matrices
 
 VECTORS = np.random.default_rng(0).normal(size=(10, 4))
@@ -86,6 +87,11 @@ def test_no_curvature_is_marginal():
     assert "no curvature in any direction" in result.notes[0]
 
 
+def stability(data, *, learning_rate=0.1, rho=0.1, **options):
+    problem = measure.example_problem(loss, {"x": np.zeros(data.shape[1])}, data)
+    return linear_stability(problem, learning_rate=learning_rate, rho=rho, key=jax.random.key(0), **options)
+
+
 def test_saddle_is_named():
     result = stability_of_matrices(np.array([np.diag([2.0, -0.5]), np.diag([1.0, -0.5])]), learning_rate=0.1, rho=0.0)
     assert result.verdict == "unstable"
@@ -99,7 +105,7 @@ def test_loss_of_many_parameters_is_exact_on_its_span():
     wide = np.zeros((10, 200), np.float32)
     wide[:, [3, 50, 120, 199]] = VECTORS
     options = {"learning_rate": 0.05, "rho": 0.1, "batch_size": 2}
-    result = linear_stability(loss, {"x": np.zeros(200)}, wide, key=jax.random.key(0), max_dimension=10, **options)
+    result = stability(wide, max_dimension=10, **options)
     exact = stability_of_matrices(HESSIANS, **options)
     assert result.is_exact
     assert (result.num_curved, result.verdict, result.growth) == (4, "stable", 1.0)
@@ -114,9 +120,7 @@ def test_loss_of_many_parameters_is_exact_on_its_span():
 
 def test_larger_problems_are_simulated():
     options = {"learning_rate": 0.4, "rho": 0.05}
-    result = linear_stability(
-        loss, {"x": np.zeros(4)}, VECTORS.astype(np.float32), key=jax.random.key(0), max_dimension=0, **options
-    )
+    result = stability(VECTORS.astype(np.float32), max_dimension=0, **options)
     exact = stability_of_matrices(HESSIANS, **options)
     assert not result.is_exact
     assert result.verdict == exact.verdict == "unstable"
@@ -165,12 +169,10 @@ def test_refuses(hessians, options, message):
 )
 def test_loss_refuses(data, options, message):
     with pytest.raises(ValueError, match=message):
-        linear_stability(loss, {"x": np.zeros(4)}, data, learning_rate=0.1, rho=0.1, key=jax.random.key(0), **options)
+        stability(data, **options)
 
 
 def test_data_that_is_not_finite_is_refused():
     for options in ({}, {"max_dimension": 2}):
         with pytest.raises(ValueError, match="the product with a vector is not finite"):
-            linear_stability(
-                loss, {"x": np.zeros(4)}, VECTORS * np.nan, learning_rate=0.1, rho=0.1, key=jax.random.key(0), **options
-            )
+            stability(VECTORS * np.nan, **options)

@@ -18,7 +18,15 @@ import pandas as pd
 from studies import FOLDER
 
 # Columns of results.csv, in the order of runs.csv; those before num_params only where runs differ in them.
-SETTINGS = ("label_noise", "train_examples", "output_scale", "pruner", "pretraining_rho", "learning_rate", "weight_decay")
+SETTINGS = (
+    "label_noise",
+    "train_examples",
+    "output_scale",
+    "pruner",
+    "pretraining_rho",
+    "learning_rate",
+    "weight_decay",
+)
 SCHEDULE = ("num_epochs", "num_train_steps", "decay_fraction", "rho_schedule", "rho_switch", "rho_every")
 SIZES = ("num_neurons", "num_filters", "hidden_size", "num_nonzero_params", "num_blocks", "sparsity")
 RESULTS = (

@@ -404,8 +404,9 @@ applies to what was run.
 `python docs/build/pages.py` writes this page from the tables of [`lm_width`](studies/lm_width.md),
 [`lm_quantization`](studies/lm_quantization.md) and [`lm_forgetting`](studies/lm_forgetting.md). 95 % intervals over
 seeds, paired, each on its own; [verdicts](claims.md) as for the paper's claims. "Detectable" is the smallest true
-effect that as many seeds show with a chance of 80 %. Of the radii 0.005, 0.02 and 0.05 all that were run are listed. The networks that are rounded and fine-tuned are trained
-at one learning rate, 0.005, except where they say a larger one; they are compared at equal settings, not at equal loss.
+effect that as many seeds show with a chance of 80 %. Of the radii 0.005, 0.02 and 0.05 all that were run are listed.
+The networks that are rounded and fine-tuned are trained at one learning rate, 0.005, unless they say a larger one; they
+are compared at equal settings, not at equal loss.
 
 """
 

@@ -61,9 +61,10 @@ def load(workdir: str | os.PathLike, *, varying: bool = False) -> "pandas.DataFr
 
     Args:
       workdir: a path, or an address on object storage, such as `s3://bucket/study`.
-      varying: keep only the columns in which runs differ.
+      varying: keep only the columns in which runs differ; a run that does not read a field differs from none.
     Raises: FileNotFoundError if there is no such folder.
     """
+    from flatwide.analysis import fields
     from flatwide.runs import storage
     from flatwide.runs.table import collect
 
@@ -71,7 +72,16 @@ def load(workdir: str | os.PathLike, *, varying: bool = False) -> "pandas.DataFr
         runs = collect(_existing(folder))
     if not varying:
         return runs
-    return runs.loc[:, [name == "run" or runs[name].nunique(dropna=False) > 1 for name in runs.columns]]
+
+    def varies(name: str) -> bool:
+        column: Any = runs[name]
+        if name == "run" or column.nunique() != 1:
+            return name == "run" or column.nunique() > 1
+        empty: Any = runs[column.isna()]
+        rows = fields.records(empty, ("rho", "optimizer", "sparsity", name))
+        return not all(fields.ignores(row, name) for row in rows)
+
+    return runs.loc[:, list(map(varies, runs.columns))]
 
 
 def answer(workdir: str | os.PathLike, *, metric: str = "test_metric", tune: Sequence[str] = ()) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flatwide.analysis import fields, planning, table
-from flatwide.answers import wording
+from flatwide.answers import sentences, wording
 from flatwide.config.parser import FlagParser
 from flatwide.runs import commands
 from flatwide.runs.logs import duration_text
@@ -49,7 +49,7 @@ def describe(part: table.Part, recorded: list[commands.Command], workdir: Path) 
         return f"{front}no plan: {part.not_learned}."
     lines = []
     for plan in planning.plans(part):
-        lines.append(f"{front}{planning.sentence(part, plan)}")
+        lines.append(f"{front}{sentences.undecided(part, plan)}")
         if plan.num_seeds is not None:
             lines += _continuation(part, plan, recorded, workdir)
     lines = lines or [f"{front}{_why_none(part)}"]

@@ -69,7 +69,7 @@ def test_a_study_from_python_and_its_report(tmp_path, capfd):
     assert sorted(table["rho"]) == [0.0, 0.1]
     varying = flatwide.load(tmp_path, varying=True)
     assert {"run", "rho", "test_loss"} <= set(varying)
-    assert {"num_neurons", "seed", "num_params"}.isdisjoint(varying)
+    assert {"num_neurons", "seed", "num_params", "sam_variant"}.isdisjoint(varying)
     assert flatwide.write_report(tmp_path, quiet=True) == tmp_path / "report.html"
     assert capfd.readouterr() == ("", "")
     answered = flatwide.answer(tmp_path)

@@ -176,7 +176,7 @@ def _open_ended(value: Value, extrapolated: float, arm: arms.Arm) -> Value:
     grid, and both rules then miss an optimum beyond it: `python benchmarks/transfers.py beyond`.
     """
     tried = sorted({float(setting[value.field]) for setting in arm.tried})
-    if len(tried) > 1 and (value.at_edge == "high" or extrapolated >= math.sqrt(tried[-2] * tried[-1])):
+    if len(tried) > 1 and ("high" in value.at_edge or extrapolated >= math.sqrt(tried[-2] * tried[-1])):
         return value._replace(high=math.inf, at_edge="high")
     if len(tried) > 1 and tried[0] > 0 and extrapolated <= math.sqrt(tried[0] * tried[1]):
         return value._replace(low=0.0, at_edge="low")

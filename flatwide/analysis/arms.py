@@ -33,7 +33,7 @@ class Arm(NamedTuple):
 
         Args:
           allowed: [settings], those that may be chosen; None is all.
-        Returns: field -> "low" or "high".
+        Returns: field -> "low" or "high", or "low and high" where settings at both ends are tied.
         """
         (is_tied,) = estimates.ties(self.choices, allowed=None if allowed is None else allowed[None])
         edges = {}
@@ -44,8 +44,8 @@ class Arm(NamedTuple):
             ):
                 continue
             values = {setting[name] for setting, is_best in zip(self.settings, is_tied, strict=True) if is_best}
-            if end := "low" if min(tried) in values else "high" if max(tried) in values else "":
-                edges[name] = end
+            if ends := [end for end, at in (("low", min(tried)), ("high", max(tried))) if at in values]:
+                edges[name] = " and ".join(ends)
         return edges
 
     def at(self, seeds: Sequence[int]) -> "Arm":

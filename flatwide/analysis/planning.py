@@ -148,21 +148,3 @@ def _cost(part: table.Part, sizes: list, rhos: tuple[float, ...], num_seeds: int
         for is_sam, count in ((False, num_seeds), (True, num_seeds * len(rhos)))
     )
     return num_seeds * len(sizes) * (1 + len(rhos)), seconds
-
-
-def sentence(part: table.Part, plan: Plan) -> str:
-    """Write how far away a decision is."""
-    units, observed = part.units, plan.observed
-    per = " per tenfold increase in parameters" if plan.question == GROWTH else ""
-    subject = (
-        "growth of the gain" if plan.question == GROWTH else f"a gain at {part.widths[-1].num_params:,} parameters"
-    )
-    text = (
-        f"Undecided: {subject} of {units.change(plan.detectable)}{per} would be shown with a chance of 80 % by "
-        f"{observed.num_seeds} seeds as noisy as these"
-    )
-    if plan.num_seeds is None:
-        return f"{text}; no number of seeds up to {MOST_SEEDS} is likely to decide ({100 * plan.chance:.0f} %)."
-    more = f"{plan.num_seeds} seeds in all"
-    where = "at each width" if plan.question == GROWTH and len(plan.widths) > 1 else "there"
-    return f"{text}; {more} {where} are likely to decide (60 to 85 %)."

@@ -46,7 +46,8 @@ def best_rho(part: table.Part) -> "pd.DataFrame":
 
     Returns: one row for each width: the width, `num_params`, `best_rho`, `best_rho_low` and `best_rho_high` (the
       smallest and largest rho of the set; NaN below two seeds), `best_rho_set` (its members, as text), `chosen_by`,
-      `at_grid_edge` ("low", "high" or ""), `num_rhos` and `num_excluded_rhos` (those with a diverged or missing seed).
+      `at_grid_edge` ("low", "high", "low and high" or ""), `num_rhos` and `num_excluded_rhos` (those with a diverged or
+      missing seed).
     """
     import pandas as pd
 
@@ -76,7 +77,7 @@ def rows(part: table.Part) -> list[dict[str, Any]]:
 
 
 def grid_edge(width: Width) -> str:
-    """Return "low" or "high" where the best rho, or one tied with it, is the smallest or largest of the grid.
+    """Return "low" or "high" where the best rho, or one tied with it, is the smallest or largest of the grid, or both.
 
     A better one may lie beyond it. Where larger values diverged, the grid extends far enough, so that is not an edge.
     """
@@ -84,7 +85,7 @@ def grid_edge(width: Width) -> str:
         return ""
     (is_tied,) = estimates.ties(width.choices[:, [1 + column for column in width.candidates]])
     tied = {column for column, is_best in zip(width.candidates, is_tied, strict=True) if is_best}
-    return "low" if 0 in tied else "high" if len(width.rhos) - 1 in tied else ""
+    return " and ".join(end for end, column in (("low", 0), ("high", len(width.rhos) - 1)) if column in tied)
 
 
 def confidence_set(width: Width, *, level: float = 0.95) -> list[float]:
@@ -153,11 +154,11 @@ def trend_of_best(widths: Sequence[Width]) -> RhoTrend:
 
 def _edges(width: Width, chosen: np.ndarray) -> set[str]:
     """Return the ends of the grid, "low" or "high", at which the best rho lies for all seeds or with one left out."""
-    edges = {grid_edge(width)}
+    edges = {end for end in ("low", "high") if end in grid_edge(width)}
     if len(width.rhos) > 1:
         edges |= {"low"} if chosen.min() <= math.log10(width.rhos[0]) else set()
         edges |= {"high"} if chosen.max() >= math.log10(width.rhos[-1]) else set()
-    return edges - {""}
+    return edges
 
 
 def _censoring(weight: float) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def _part(part: table.Part) -> tuple[str, str]:
         )
     first = _growth(part, rows)
     sizes = [row[part.question.width] for row in rows]
-    undecided = [planning.sentence(part, plan) for plan in planning.plans(part)]
+    undecided = [sentences.undecided(part, plan) for plan in planning.plans(part)]
     return f"{first} {_best(part, sizes=sizes)}", " ".join(filter(None, [sentences.sentences(part), *undecided]))
 
 
@@ -118,7 +118,7 @@ def _growth(part: table.Part, rows: list[dict[str, Any]]) -> str:
         rate += f"; {slope.num_seeds} seeds"
     ends = f"from {_at(first, units)} to {_at(last, units)}"
     # A larger rho than those tried may help the largest network most.
-    is_cut_off = decided.kind in (verdict.SHRINKS, verdict.SMALLER) and rho.grid_edge(part.widths[-1]) == "high"
+    is_cut_off = decided.kind in (verdict.SHRINKS, verdict.SMALLER) and "high" in rho.grid_edge(part.widths[-1])
     tried = " at the radii tried" if is_cut_off else ""
     return f"{subject} {wording.verb(decided, word)}{tried}{comma} {ends} ({rate}; corrected for the choice of rho)."
 

@@ -200,7 +200,7 @@ def _has_no_spread(width: Width) -> bool:
 
 def _rhos(part: table.Part, *, has_states: bool, are_ours: bool) -> Iterator[Caution]:
     for edge, most, way in (("high", "largest", "larger"), ("low", "smallest", "smaller")):
-        at = [width.value for width in part.widths if rho.grid_edge(width) == edge]
+        at = [width.value for width in part.widths if edge in rho.grid_edge(width)]
         if at:
             yield Caution(
                 "edge_of_grid",

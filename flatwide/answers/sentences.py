@@ -9,7 +9,19 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from flatwide.analysis import axes, estimates, fields, gain, interpolation, metrics, rho, scaling, table, verdict
+from flatwide.analysis import (
+    axes,
+    estimates,
+    fields,
+    gain,
+    interpolation,
+    metrics,
+    planning,
+    rho,
+    scaling,
+    table,
+    verdict,
+)
 from flatwide.answers import wording
 
 _MEASURES = {
@@ -237,3 +249,21 @@ def _nearest(
         others = " and ".join(words[name] for name in larger)
         text += f", and are closer to one against {words[least]} than against {others}"
     return text
+
+
+def undecided(part: table.Part, plan: planning.Plan) -> str:
+    """Write how far away a decision is."""
+    units, observed = part.units, plan.observed
+    per = " per tenfold increase in parameters" if plan.question == planning.GROWTH else ""
+    at_largest = f"a gain at {part.widths[-1].num_params:,} parameters"
+    subject = "growth of the gain" if plan.question == planning.GROWTH else at_largest
+    text = (
+        f"Undecided: {subject} of {units.change(plan.detectable)}{per} would be shown with a chance of 80 % by "
+        f"{observed.num_seeds} seeds as noisy as these"
+    )
+    if plan.num_seeds is None:
+        most = planning.MOST_SEEDS
+        return f"{text}; no number of seeds up to {most} is likely to decide ({100 * plan.chance:.0f} %)."
+    more = f"{plan.num_seeds} seeds in all"
+    where = "at each width" if plan.question == planning.GROWTH and len(plan.widths) > 1 else "there"
+    return f"{text}; {more} {where} are likely to decide (60 to 85 %)."

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from flatwide.analysis import fields, measured, quantities, table
 from flatwide.analysis.measured import RATIO, Measured
+from flatwide.answers import measured as in_words
 from flatwide.catalogue.entries import SECTIONS, Quantity
 from flatwide.report import front, key_table
 
@@ -71,9 +72,9 @@ def _sentences(of_section: list[Quantity]) -> Iterator[tuple[Quantity, Callable[
     headlines = quantities.headlines(of_section)
     for quantity in of_section:
         if quantity in headlines:
-            yield quantity, measured.sentence
+            yield quantity, in_words.sentence
         if quantity in headlines or (quantity.measurement in _THEOREMS and quantity.symbol):
-            yield quantity, measured.axes_sentence
+            yield quantity, in_words.axes_sentence
 
 
 def _basis(arranged: MeasuredRuns, of_section: list[Quantity]) -> str:

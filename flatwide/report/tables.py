@@ -88,7 +88,11 @@ def _gain(rows: list[Row], front: Front, write: Units, base: str, lost: str) -> 
 
 
 def _rho(rows: list[Row], front: Front, write: Units) -> KeyTable:
-    edges = {"low": "smallest of the grid", "high": "largest of the grid"}
+    edges = {
+        "low": "smallest of the grid",
+        "high": "largest of the grid",
+        "low and high": "smallest and largest of the grid",
+    }
     cells = [
         [
             *front.cells(row),

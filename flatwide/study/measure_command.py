@@ -129,7 +129,11 @@ def select(table: "pd.DataFrame", where: str) -> list[str]:
     if not chosen.any():
         finished = table["status"].tolist().count("finished")
         where = f"--where={where!r}" if where else "measure"
-        raise ValueError(f"{where}: expected finished runs; none of {len(table)} runs ({finished} finished) match.")
+        problems = table["problem"].dropna().tolist() if "problem" in table.columns else []
+        faults = f" {len(problems)} have a fault, such as {problems[0]}" if problems else ""
+        raise ValueError(
+            f"{where}: expected finished runs; none of {len(table)} runs ({finished} finished) match.{faults}"
+        )
     return table["run"][chosen].tolist()
 
 

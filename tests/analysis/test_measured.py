@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 from flatwide import catalogue
 from flatwide.analysis import measured, quantities
 from flatwide.analysis import table as results
+from flatwide.answers import measured as in_words
 from flatwide.catalogue.entries import OTHER
 from flatwide.paper import measured_beside, measured_values
 
@@ -136,7 +137,7 @@ def test_a_lower_loss_is_a_better_metric():
 
 
 def test_sentences_have_the_numbers_and_claim_no_more():
-    text = measured.sentence(arranged(table()), catalogue.quantity(TOP), base="SGD")
+    text = in_words.sentence(arranged(table()), catalogue.quantity(TOP), base="SGD")
     assert text.startswith(
         "At 10,000 parameters the top eigenvalue of the Hessian is 8.32 loss / parameter² for SGD and 1.59 for SAM at "
         "ρ = 0.2 (ratio 0.191, 95 % interval "
@@ -146,15 +147,15 @@ def test_sentences_have_the_numbers_and_claim_no_more():
         "interval ×" in text
     )
     assert text.endswith("3 seeds, 2 widths, with ρ from 0.1 to 0.2).")
-    alike = measured.sentence(arranged(table(metric=dict.fromkeys(SIZES, METRIC[100]))), catalogue.quantity(TOP))
+    alike = in_words.sentence(arranged(table(metric=dict.fromkeys(SIZES, METRIC[100]))), catalogue.quantity(TOP))
     assert alike.endswith("3 seeds, 2 widths).")
-    single = measured.sentence(arranged(table({100: VALUES[100][:1]})), catalogue.quantity(TOP), base="SGD")
+    single = in_words.sentence(arranged(table({100: VALUES[100][:1]})), catalogue.quantity(TOP), base="SGD")
     assert single.endswith("for SAM at ρ = 0.1 (ratio 0.5, one seed, which has no interval).")
     same = {size: [(2.0, 1.0, 3.0), (2.0, 3.0, 1.0)] for size in SIZES}
-    assert "shows no clear change with width" in measured.sentence(arranged(table(same)), catalogue.quantity(TOP))
+    assert "shows no clear change with width" in in_words.sentence(arranged(table(same)), catalogue.quantity(TOP))
     signed = catalogue.quantity("stability.margin")
-    assert "SAM − SGD -4" in measured.sentence(arranged(table({100: VALUES[100][:1]})), signed, base="SGD")
-    assert measured.sentence(arranged(table({100: [(1.0,)]})), catalogue.quantity(TOP)) == ""
+    assert "SAM − SGD -4" in in_words.sentence(arranged(table({100: VALUES[100][:1]})), signed, base="SGD")
+    assert in_words.sentence(arranged(table({100: [(1.0,)]})), catalogue.quantity(TOP)) == ""
 
 
 def test_an_unknown_quantity_is_refused_with_those_that_there_are():

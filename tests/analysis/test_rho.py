@@ -140,6 +140,7 @@ def test_a_tie_with_the_end_of_the_grid_is_at_its_end():
     tie = np.array([[[0, 1, 5, 7], [0, 1, 7, 5], [0, 1, 6, 6]]], float)
     best = rho.best_rho(long_table(tie)).iloc[0]
     assert (best["best_rho"], best["at_grid_edge"]) == (0.2, "high")
+    assert rho.best_rho(long_table(tie[..., [0, 2, 1, 3]])).iloc[0]["at_grid_edge"] == "low and high"
 
 
 def test_sizes_that_hardly_differ_have_no_change_per_tenfold():

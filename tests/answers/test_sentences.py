@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from flatwide import catalogue
 from flatwide.analysis import axes, fields, gain, measured, rho, table
 from flatwide.answers import answer, sentences
+from flatwide.answers import measured as in_words
 
 SIZES, SEEDS = (100, 1000, 10_000), range(5)
 
@@ -209,7 +210,7 @@ def test_a_measurement_of_the_base_along_width_and_of_all_along_rho():
     runs["moments.s_2"] = 100 * runs["num_params"] ** -0.5 * np.exp(-0.2 * runs["rho"])
     runs["moments.s_2"] *= np.exp(0.05 * random.normal(size=len(runs)))
     arranged = measured.arrange(table.part(runs), ["moments.s_2"])["moments.s_2"]
-    text = measured.axes_sentence(arranged, catalogue.quantity("moments.s_2"), base="SGD")
+    text = in_words.axes_sentence(arranged, catalogue.quantity("moments.s_2"), base="SGD")
     base = np.log(runs[runs["rho"] == 0].pivot(index="num_params", columns="seed", values="moments.s_2"))
     slope = np.polyfit(np.log10(SIZES), base.to_numpy(), 1)[0]
     assert f"For SGD alone the non-uniformity s_2 falls with width (×{np.exp(slope.mean()):.3g} per tenfold" in text
@@ -223,4 +224,4 @@ def test_a_measurement_of_the_base_along_width_and_of_all_along_rho():
     )
     level = runs.assign(**{"moments.s_2": np.exp(random.normal(size=len(runs)))})
     arranged = measured.arrange(table.part(level), ["moments.s_2"])["moments.s_2"]
-    assert measured.axes_sentence(arranged, catalogue.quantity("moments.s_2")).count("shows no clear change") == 2
+    assert in_words.axes_sentence(arranged, catalogue.quantity("moments.s_2")).count("shows no clear change") == 2

@@ -115,8 +115,8 @@ MUTANTS = (
     ),
     Mutant(
         "a measurement's chance ignores the seed",
-        'streams.key(saved.built.config["seed"], f"measurement {title}")',
-        'streams.key(0, f"measurement {title}")',
+        'streams.key(saved.built.config["seed"], f"measurement {catalogue.word(wanted.name)}")',
+        'streams.key(0, f"measurement {catalogue.word(wanted.name)}")',
         (HELD,),
     ),
     Mutant(

@@ -17,6 +17,13 @@ CHANCE = "tests/test_wiring.py::test_chance_is_drawn_anew_for_each_step_and_not_
 HELD, STREAMED = f"{CHANCE}[resident]", f"{CHANCE}[streamed]"
 MEMORY = "tests/test_wiring.py::test_no_more_examples_are_in_memory_than_the_config_says"
 
+OPTIMIZER = "**_shipped_fields(optimizers.build, fields),"
+
+
+def _with(field: str, value: str) -> str:
+    """Give the optimizer another value of a field."""
+    return f"**_shipped_fields(optimizers.build, fields) | {{'{field}': {value}}},"
+
 
 MUTANTS = (
     # The step.
@@ -117,12 +124,17 @@ MUTANTS = (
     ),
     Mutant("no microbatches", 'microbatch=fields["microbatch"]', "microbatch=None", (NESTEROV,)),
     Mutant("no accumulation", 'accumulation_steps=fields["accumulation_steps"]', "accumulation_steps=1", (MEMORY,)),
-    Mutant("no momentum", 'momentum=fields["momentum"]', "momentum=0.0", (PRUNED,)),
-    Mutant("no nesterov", 'nesterov=fields["nesterov"]', "nesterov=False", (NESTEROV,)),
-    Mutant("betas at their defaults", 'adam_betas=fields["adam_betas"]', "adam_betas=(0.9, 0.999)", (ADAM,)),
-    Mutant("epsilon at its default", 'adam_epsilon=fields["adam_epsilon"]', "adam_epsilon=1e-8", (ADAM,)),
-    Mutant("no clipping", 'gradient_clip=fields["gradient_clip"]', "gradient_clip=None", (NESTEROV, ONE_PASS)),
-    Mutant("no warm-up", 'warmup_steps=fields["warmup_steps"]', "warmup_steps=0", (ADAM,)),
+    Mutant("no momentum", OPTIMIZER, _with("momentum", "0.0"), (PRUNED,)),
+    Mutant("no nesterov", OPTIMIZER, _with("nesterov", "False"), (NESTEROV,)),
+    Mutant("betas at their defaults", OPTIMIZER, _with("adam_betas", "(0.9, 0.999)"), (ADAM,)),
+    Mutant("epsilon at its default", OPTIMIZER, _with("adam_epsilon", "1e-8"), (ADAM,)),
+    Mutant("no clipping", OPTIMIZER, _with("gradient_clip", "None"), (NESTEROV, ONE_PASS)),
+    Mutant(
+        "no warm-up",
+        "_shipped_fields(schedules.build, fields))",
+        '_shipped_fields(schedules.build, fields) | {"warmup_steps": 0})',
+        (ADAM,),
+    ),
     Mutant(
         "normalized whatever the variant",
         "return functools.partial(builder, **fields_for(builder, config))",
@@ -226,8 +238,8 @@ MUTANTS = (
     ),
     Mutant(
         "the densities of layers at their default",
-        'layer_density=config["layer_density"],',
-        "layer_density=None,",
+        '            layer_density=config["layer_density"],',
+        "            layer_density=None,",
         ("tests/runs/test_experiment.py::test_sparsity_is_exact_for_every_pruner",),
     ),
     Mutant(

@@ -154,7 +154,12 @@ def unnamed(workdir: Path, damages: list[Damage]) -> list[str]:
 
     One file of each damaged run must be named: what depends on it is not read any more.
     """
-    shown = [damage for damage in damages if damage.is_left() and damage.is_read_by_reports()]
+    first: dict[Path, bytes] = {}
+    for damage in damages:
+        first.setdefault(damage.path, damage.before)
+    # A file that was swapped twice holds its own content again.
+    left = [damage for damage in damages if damage.is_left() and damage.after != first[damage.path]]
+    shown = [damage for damage in left if damage.is_read_by_reports()]
     if not shown:
         return []
     problems = " ".join(str(row.get("problem")) for row in collect_rows(read_runs(workdir)))

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import flatwide
@@ -212,3 +213,11 @@ def test_a_python_file_that_a_run_names_is_run_only_if_it_is_trusted(tmp_path):
     trusting = measure_command.read([str(tmp_path), "--measurements=gradient", "--trust"])
     assert trusting is not None
     assert trusting.trusts
+
+
+def test_runs_with_a_fault_are_named_where_none_can_be_measured():
+    table = pd.DataFrame(
+        {"run": ["a", "b"], "status": ["mismatch", "missing"], "problem": ["a/result.json: of b", None]}
+    )
+    with pytest.raises(ValueError, match=r"\(0 finished\) match\. 1 have a fault, such as a/result\.json: of b"):
+        measure_command.select(table, "")

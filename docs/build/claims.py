@@ -83,7 +83,7 @@ def _best_rhos(study: Result) -> Evidence:
     rows = width_rows(study)
     ends = (rows[0], rows[-1])
     sets = [[float(rho) for rho in str(row["best_rho_set"]).split()] for row in ends]
-    edges = [f" ({row['at_grid_edge']} end)" if row["at_grid_edge"] else "" for row in ends]
+    edges = [f" ({row['at_grid_edge']} end)" if isinstance(row["at_grid_edge"], str) else "" for row in ends]
     texts = [
         f"{row['best_rho']:g} of {{{', '.join(f'{rho:g}' for rho in members)}}}{edge}"
         for row, members, edge in zip(ends, sets, edges, strict=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import claims
 import costs
+import language_models
 import results
 from studies import studies
 
@@ -33,10 +34,12 @@ def pages() -> dict[Path, str]:
         claims.PAGE: claims.page(),
         costs.PAGE: costs.with_measured(costs.PAGE.read_text()),
         STUDIES: before + head + table_of_studies(),
+        **language_models.pages(),
     }
 
 
 if __name__ == "__main__":
     results.draw()
+    language_models.draw()
     for path, text in pages().items():
         path.write_text(text)

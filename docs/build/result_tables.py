@@ -152,8 +152,8 @@ def slope(study: Result) -> Estimate | None:
 
 def _tuned_scores(study: Result) -> Scores:
     """Compute the gain of each seed with both arms tuned, from the runs: the summary has only means."""
-    runs = read(study.path("runs.csv")).assign(higher_is_better=True)
-    if "num_epochs" not in runs.columns:
+    runs = read(study.path("runs.csv")).assign(higher_is_better=study.higher_is_better)
+    if not {"num_epochs", "num_train_steps"} & set(runs.columns):
         runs["num_epochs"] = 1  # of the same length
     (scored,) = (
         compared.scores

@@ -196,9 +196,9 @@ def page() -> str:
 ## Gains by width
 
 - **Parameters, seeds, gain, best rho**: at the smallest → largest network. A gain is how much better SAM is than its
-  base, in points of accuracy or average precision, in squared error, or in the game's score. Each seed is scored at the
-  rho that the other seeds choose. Unless they are said to be tuned, for each arm, both have the same learning rate and
-  weight decay. "Half wrong" is half of the training labels.
+  base, in points of accuracy or average precision, in squared error, in bits per byte, or in the game's score. Each
+  seed is scored at the rho that the other seeds choose. Unless they are said to be tuned, for each arm, both have the
+  same learning rate and weight decay. "Half wrong" is half of the training labels.
 - **Intervals of gains** hold jointly for all widths of a study.
 - **Slope**: per tenfold increase in parameters, by least squares with the same weight for every width; its interval
   allows for the largest noise of the base that the tables permit. A dash: no gains of single seeds.
@@ -223,6 +223,7 @@ digits and 3 on CIFAR-10; in most other panels the intervals include zero](figur
 ## Other questions
 
 [Which SAM rule](studies/sam_variants.md), also [on three domains](studies/compare.md); [how many examples share a
-perturbation](studies/m_sharpness.md); [when SAM is on](studies/late_sam.md); what the
-[theory](studies/theory_stability.md) predicts.
+perturbation](studies/m_sharpness.md); [when SAM is on](studies/late_sam.md);
+[language models](language_model_claims.md), rounded and fine-tuned; what the [theory](studies/theory_stability.md)
+predicts.
 """

@@ -39,7 +39,8 @@ class Result(NamedTuple):
     study: the name. data, model: what was trained. anchor: of its section on the study's page.
     folder: of its tables, in that of the study. summary, gains: tables of one row a width, and of one a width and seed;
     the latter may be missing. where, gains_where: column -> value of the rows to read in each.
-    tune: the field in which each arm is tuned, in a folder with `tuned_gain.csv` and `runs.csv`.
+    tune: the field in which each arm is tuned, in a folder with `tuned_gain.csv` and `runs.csv`. higher_is_better: in
+    those runs.
     panel: the title in the figure; empty leaves it out. table: of the page: "real", "synthetic" or "none".
     paper: workload and setting of the paper's values, as for `paper.paper_values`.
     claims: those it is judged by. without_noise: for C7, the same without label noise, `study.result`. without: for C9,
@@ -56,6 +57,7 @@ class Result(NamedTuple):
     where: Mapping[str, Any] = {}
     gains_where: Mapping[str, Any] = {}
     tune: str = ""
+    higher_is_better: bool = True
     unit: str = "points"
     panel: str = ""
     table: str = "real"

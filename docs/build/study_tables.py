@@ -18,10 +18,27 @@ import pandas as pd
 from studies import FOLDER
 
 # Columns of results.csv, in the order of runs.csv; those before num_params only where runs differ in them.
-SETTINGS = ("label_noise", "train_examples", "output_scale", "pruner", "learning_rate", "weight_decay")
-SCHEDULE = ("num_epochs", "rho_schedule", "rho_switch", "rho_every")
+SETTINGS = (
+    "label_noise",
+    "train_examples",
+    "output_scale",
+    "pruner",
+    "pretraining_rho",
+    "learning_rate",
+    "weight_decay",
+)
+SCHEDULE = ("num_epochs", "num_train_steps", "decay_fraction", "rho_schedule", "rho_switch", "rho_every")
 SIZES = ("num_neurons", "num_filters", "hidden_size", "num_nonzero_params", "num_blocks", "sparsity")
-RESULTS = ("status", "train_loss", "train_metric", "test_loss", "test_metric", "test_metric_best", "diverged_at_step")
+RESULTS = (
+    "status",
+    "train_loss",
+    "train_metric",
+    "test_loss",
+    "test_metric",
+    "test_metric_best",
+    "test_metric_average",
+    "diverged_at_step",
+)
 
 
 def runs_table(results: pd.DataFrame, *, with_measurements: bool = True) -> pd.DataFrame:

@@ -114,6 +114,12 @@ MEASUREMENTS: dict[str, Measurement] = {
         sentence="The same for test examples: whether what was learned survives noise and rounding.",
         quantities=_robustness("test", loss="test loss", metric="test metric"),
     ),
+    "averaged_robustness": Measurement(
+        function="flatwide.measurements.robustness:averaged_robustness",
+        section=CURVATURE,
+        sentence="The same for the average of the weights along training.",
+        quantities=_robustness("test", loss="averaged network's test loss", metric="averaged network's test metric"),
+    ),
     "forgetting": Measurement(
         function="flatwide.measurements.forgetting:forgetting",
         section=CURVATURE,
@@ -126,6 +132,13 @@ MEASUREMENTS: dict[str, Measurement] = {
             Quantity("tuned_loss", "loss on the new data, as measured", "loss", role=LISTED),
             Quantity("tuned_metric", "metric on the new data, as measured", role=LISTED, is_signed=True),
             Quantity("distance", "distance from the earlier weights", _LENGTH, role=LISTED),
+            Quantity(
+                "directional_sharpness",
+                "sharpness of the earlier loss along the move",
+                _CURVE,
+                role=LISTED,
+                is_signed=True,
+            ),
         ),
     ),
     "spectrum": Measurement(

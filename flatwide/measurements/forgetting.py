@@ -19,10 +19,11 @@ def forgetting(subject: Subject, *, key: jax.Array, num_resamples: int = 200, ba
     Args:
       num_resamples: of the examples, for the errors of the changes. batch_size: examples in memory at once.
     Returns: loss and metric on these examples, and loss_rise and metric_change since the start, with bootstrap standard
-      errors over the examples; tuned_loss and tuned_metric on as many of its own test examples; distance of the weights
-      from their start.
+      errors over the examples; tuned_loss and tuned_metric on as many of its own test examples; distance |d| of the
+      weights from their start; directional_sharpness d' H d / |d|^2, with the Hessian H of the loss on the earlier
+      examples at the start, whose half times |d|^2 is the rise of the loss to second order, the gradient aside.
     Raises: NotApplicableError for a run that drew its weights, or whose shapes are others.
-    Cost: three passes over the examples.
+    Cost: three passes and a Hessian-vector product over the examples.
     """
     config = subject.built.config
     if config["initialize_from"] is None:
@@ -42,5 +43,10 @@ def forgetting(subject: Subject, *, key: jax.Array, num_resamples: int = 200, ba
     changed = change(objective, clean, tuned)
     values = summary(objective, tuned) | changed
     values |= {f"tuned_{name}": value for name, value in summary(own.built.workload.objective, own_scores).items()}
-    values["distance"] = float(trees.norm(trees.subtract(subject.params, before.params)))
-    return Measured(values, bootstrap(objective, clean, tuned, random, num_resamples), cost=0.75)
+    moved = trees.subtract(subject.params, before.params)
+    values["distance"] = float(trees.norm(moved))
+    if values["distance"] > 0:
+        direction = trees.scale(1 / values["distance"], moved)
+        product = before.hessian(batch_size)(direction)
+        values["directional_sharpness"] = float(sum(map(trees.inner, *map(jax.tree.leaves, (direction, product)))))
+    return Measured(values, bootstrap(objective, clean, tuned, random, num_resamples), cost=1.75)

@@ -68,6 +68,14 @@ def held_out_robustness(subject: Subject, *, key: jax.Array) -> Measured:
     return robustness(subject.on_test_examples(subject.num_examples), key=key)
 
 
+def averaged_robustness(subject: Subject, *, key: jax.Array) -> Measured:
+    """Measure `held_out_robustness` of the average of a run's weights, of which only the last is saved.
+
+    Raises: NotApplicableError for a run that did not average its weights, and for a snapshot.
+    """
+    return held_out_robustness(subject.averaged(), key=key)
+
+
 def scores_of(subject: Subject, batch_size: int, params: PyTree) -> Scores:
     """Compute the scores of every example, as arrays on the host."""
     workload = subject.built.workload

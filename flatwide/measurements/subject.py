@@ -133,6 +133,19 @@ class Subject:
         raw = self.built.test_examples(num_examples)
         return dataclasses.replace(self, examples=_prepared(self.built.workload.prepare)(raw))
 
+    def averaged(self) -> "Subject":
+        """Return the network of the average of the run's weights.
+
+        Raises: NotApplicableError if the run did not average them, or the network is a snapshot, which has no average.
+        """
+        if not self.built.has_average or self.snapshot is not None:
+            raise NotApplicableError(
+                f"config.weight_average={self.built.config['weight_average']!r}: expected the end of a run with 'ema' "
+                "or 'swa'; snapshots have no average."
+            )
+        state = final_state(self._saved.directory, self.built).averaged()
+        return dataclasses.replace(self, params=state.params, stats=state.stats)
+
     def problem(self, batch_size: int) -> measure.Problem:
         """Return the mean loss over the examples for `flatwide.measure`, with at most batch_size of them in memory."""
         options: dict[str, Any] = {"mask": self.mask, "extra": self.stats, "weigh": self.weigh}

@@ -17,11 +17,12 @@ from flatwide.study.orders import Task
 # from the options. Searches for eigenvalues take a third to three times as many, depending on the spectrum.
 TYPICAL_PRODUCTS: Mapping[str, float] = {
     "activations": 0.3,
+    "averaged_robustness": 16,
     "barrier": 7,
     "convergence": 48,
     "curvature": 150,
     "edge": 9,
-    "forgetting": 0.75,
+    "forgetting": 1.75,
     "function": 0.2,
     "gradient": 0.5,
     "held_out_robustness": 16,

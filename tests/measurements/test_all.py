@@ -59,6 +59,8 @@ def workdir(tmp_path_factory):
 @pytest.mark.parametrize("name", catalogue.MEASUREMENTS)
 def test_it_measures_a_trained_network(workdir, name):
     fields = LINE if name == "function" else {}
+    if name == "averaged_robustness":
+        fields = {"weight_average": "ema"}
     if name == "forgetting":
         fields = {"initialize_from": str(workdir), "pretraining_rho": 0.0, "pruner": "none", "sparsity": 0.0}
     directory = run(workdir, measurements=(name,), measure_epochs=(), **fields)

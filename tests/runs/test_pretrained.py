@@ -3,14 +3,18 @@
 import hashlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_array_equal
 
 from flatwide import config as configs
 from flatwide import experiment, runner
 from flatwide.measurements import measuring
+from flatwide.measurements.errors import NotApplicableError
 from flatwide.measurements.forgetting import forgetting
+from flatwide.measurements.robustness import scores_of, summary
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.load import final_state, load_run
 from flatwide.study import plan
@@ -116,6 +120,43 @@ def test_forgetting_is_the_change_on_the_data_of_the_earlier_run(pretrained, tmp
     assert measured.values["loss_rise"] == pytest.approx(scores[1].loss - scores[0].loss, rel=1e-4)
     assert measured.values["metric_change"] == pytest.approx(scores[1].metric - scores[0].metric)
     assert abs(measured.values["loss_rise"]) > 0.01
+    assert measured.values["directional_sharpness"] == pytest.approx(sharpness_along(source, tuned), rel=1e-4)
+
+
+def sharpness_along(source, tuned):
+    """Compute the curvature of the mean test loss of an MLP along a move, with its dense Hessian in 64 bits."""
+    before, after = (run.subject(None).params for run in (source, tuned))
+    examples = source.subject(None).on_test_examples(9999).examples
+    with jax.enable_x64(True):
+        start, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), before))
+        pixels = jnp.asarray(np.asarray(examples["inputs"], np.float64).reshape(len(examples["targets"]), -1))
+
+        def loss(flat):
+            layers = unravel(flat)
+            hidden = jax.nn.relu(pixels @ layers["hidden_0"]["kernel"] + layers["hidden_0"]["bias"][None])
+            outputs = hidden @ layers["output"]["kernel"] + layers["output"]["bias"][None]
+            labels = np.asarray(examples["targets"])
+            return -jnp.mean(jax.nn.log_softmax(outputs)[np.arange(len(labels)), labels])
+
+        move = np.asarray(ravel_pytree(after)[0], np.float64) - np.asarray(start)
+        return float(move @ np.asarray(jax.jit(jax.hessian(loss))(start)) @ move / (move @ move))
+
+
+def test_averaged_robustness_is_that_of_the_saved_average(tmp_path):
+    """The loss as measured is the one that training recorded for the averaged weights on the test split."""
+    runner.run(TINY | {"rho": 0.0, "weight_average": "ema", "average_decay": 0.5}, tmp_path, quiet=True)
+    (path,) = run_directories(tmp_path)
+    run = measuring.open_run(RunDirectory(path), num_examples=9999)
+    result = RunDirectory(path).read_result()
+    averaged = run.subject(None).averaged().on_test_examples(9999)
+    scores = scores_of(averaged, 1000, averaged.params)
+    found = summary(averaged.built.workload.objective, scores)["loss"]
+    assert found == pytest.approx(result["test_loss_average"], rel=1e-5)
+    assert abs(found - result["test_loss"]) > 1e-4
+    plain = tmp_path / "plain"
+    runner.run(TINY | {"rho": 0.0}, plain, quiet=True)
+    with pytest.raises(NotApplicableError, match="weight_average='none'"):
+        measuring.open_run(RunDirectory(run_directories(plain)[0]), num_examples=9).subject(None).averaged()
 
 
 def test_pretraining_rho_is_an_axis(pretrained):

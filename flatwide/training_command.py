@@ -278,23 +278,21 @@ def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[st
     """Return the answer of a study, and where its table and report are."""
     import flatwide
     from flatwide.analysis import table
-    from flatwide.answers import headline
-    from flatwide.answers.answer import answer
+    from flatwide.answers import short
     from flatwide.study import decisions
 
     diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
     failed = f", {summary.num_failed} failed" if summary.num_failed else ""
     lacking = f", {summary.num_unmeasured} trained but not measured in full" if summary.num_unmeasured else ""
     done = f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}{lacking}"
-    lines = [f"{done}. Table: {workdir}/results.csv"]
     if verdict := decisions.sentence(workdir):
-        lines = [verdict, "", *lines, f"decisions: {workdir}/decisions.csv", f"report: {workdir}/report.html"]
-    elif summary.num_done + summary.num_unmeasured:
+        steps = f"decisions: {workdir}/decisions.csv"
+        return f"{verdict}\n{done}. Table: {workdir}/results.csv; {steps}; report: {workdir}/report.html"
+    if summary.num_done + summary.num_unmeasured:
         split = table.split(flatwide.load(workdir), metric=metric, tune=tune)
-        short = headline.terminal(headline.headlines(split))
-        answers = [short, "", answer(split), ""] if short else [answer(split)]
-        lines = [*answers, *lines, f"report: {workdir}/report.html"]
-    return "\n".join(lines)
+        text = short.terminal(short.short(split))
+        return f"{text}\n{done}. Table: {workdir}/results.csv; report: {workdir}/report.html"
+    return f"{done}. Table: {workdir}/results.csv"
 
 
 def _check_workdir(workdir: str) -> None:

@@ -218,4 +218,4 @@ def evenly(values: Sequence[Any], most: int) -> list[Any]:
     """Return at most so many values, evenly spaced, including both ends."""
     if len(values) <= most:
         return list(values)
-    return [values[round(index * (len(values) - 1) / (most - 1))] for index in range(most)]
+    return [values[round(index * (len(values) - 1) / max(most - 1, 1))] for index in range(most)]

@@ -10,6 +10,7 @@ from flatwide.analysis import (
     comparisons,
     decomposition,
     estimates,
+    fields,
     gain,
     metrics,
     planning,
@@ -25,22 +26,25 @@ from flatwide.answers import overview, sentences, wording
 
 @table.for_table
 def answer(split: table.Split) -> str:
-    """Write the paragraphs of `paragraphs` as one text, each preceded by the name of its part."""
-    return "\n\n".join(f"{name}: {text}" if name else text for name, text in paragraphs(split))
+    """Write the paragraphs of `paragraphs` as one text, each preceded by the name of its part.
+
+    With several domains, the first paragraph covers all of them.
+    """
+    together = [("", overview.sentences(overview.overview(split)))] if split.parts and len(split.domains) > 1 else []
+    return "\n\n".join(f"{name}: {text}" if name else text for name, text in [*together, *paragraphs(split)])
 
 
 @table.for_table
 def paragraphs(split: table.Split) -> list[tuple[str, str]]:
     """Write whether the gain grows with the number of parameters, how the best rho changes, and what other axes show.
 
-    Each part has its own paragraph of two sentences. With several domains, the first paragraph covers all of them; with
-    tuned fields, those of `fair_fight` come next. The paragraphs of `scaling.sentence` and
-    `sentences.sentences_on_axes` follow, then those of `sentences.sentences` for each part.
+    Each part has its own paragraph of two sentences, after those of `fair_fight` where fields are tuned. The paragraphs
+    of `scaling.sentence` and `sentences.sentences_on_axes` follow, then those of `sentences.sentences` for each part.
 
     Returns: pairs of the part of the runs that a paragraph covers, "" for all, and the paragraph.
     """
     if not split.parts:
-        return [("", "There is no gain yet: no width has both a completed base run (rho=0) and a completed SAM run.")]
+        return [("", _nothing_to_compare(split))]
     texts, further = [], []
     for part in split.parts:
         text, more = _part(part)
@@ -52,8 +56,19 @@ def paragraphs(split: table.Split) -> list[tuple[str, str]]:
         if (text := sentences.one_curve(comparison, part.units, part.base))
     ]
     further = [*ratios, *sentences.sentences_on_axes(split), *further]
-    together = [("", overview.sentences(overview.overview(split)))] if len(split.domains) > 1 else []
-    return [*together, *(fair_fight(split) if split.question.tune else []), *texts, *further]
+    return [*(fair_fight(split) if split.question.tune else []), *texts, *further]
+
+
+def _nothing_to_compare(split: table.Split) -> str:
+    """Write which arm has no run that is done, and how to get it."""
+    arms = {fields.effective_rho(row) > 0 for row in fields.done(split.runs)}
+    if len(arms) == 1:
+        lacking, values = ("with SAM", "rho > 0") if arms == {False} else ("without SAM", "rho = 0")
+        return (
+            f"No answer: no run {lacking} ({values}). Train the same widths and seeds with {values} too: "
+            '--config.study.axes.rho="(0,0.05,0.2)".'
+        )
+    return "There is no gain yet: no width has both a completed base run (rho=0) and a completed SAM run."
 
 
 def _part(part: table.Part) -> tuple[str, str]:

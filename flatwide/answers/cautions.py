@@ -25,6 +25,15 @@ _TRAINED_WITH = {
 }
 _CHOSEN_BY_ITSELF = "The best rho was chosen by the same metric that is compared, as in the paper"
 _COLUMN_TO_CHOOSE_BY = "a column of validation results to choose by (--choose_by=)"
+
+# By how much each could change the headline: comparisons of unlike runs or that lack an arm, then the choice of rho,
+# then the seeds, then what is scored; last what only bounds the conclusion.
+_ORDER = (
+    *("unlike_arms", "mixed_configs", "collapsed_base", "collapsed_best", "no_pair", "no_seeds", "unequal_grids"),
+    *("edge_of_grid", "short_grid", "grids_differ", "diverged", "base_diverged", "missing_seeds", "not_done"),
+    *("few_seeds", "no_spread", "unpaired_seeds", "best_epoch", "test_set_selection"),
+    *("no_interpolation", "unequal_losses", "collapsed", "repeats"),
+)
 _REMEDIES = {
     "unfinished": "training or stopped; rerun the same command to resume them",
     "failed": "error.txt in each run's folder says why; rerun the same command to retry them",
@@ -55,7 +64,7 @@ class Caution(NamedTuple):
 
 @table.for_table
 def cautions(split: table.Split, *, has_states: bool = True, are_ours: bool = True) -> list[Caution]:
-    """List the cautions about a whole results table, each once.
+    """List the cautions about a whole results table, each once, those that could change the headline most first.
 
     Args:
       has_states: whether the states of the runs are recorded; otherwise "diverged" only means that a metric is missing.
@@ -76,7 +85,7 @@ def cautions(split: table.Split, *, has_states: bool = True, are_ours: bool = Tr
             *_unequal_losses(part),
         )
         every |= {each._replace(part=part.name): None for each in cautions_of_part}
-    return list(every)
+    return sorted(every, key=lambda caution: _ORDER.index(caution.name))
 
 
 def merged(cautions_found: list[Caution], *, num_parts: int) -> list[str]:

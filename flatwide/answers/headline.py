@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from flatwide.analysis import estimates, fields, gain, table, widths
 
-_MOST_ROWS = 10  # of widths; with more, the table has those that the line names, and others evenly
+_MOST_ROWS = 10  # of widths; with more, the table has those that the line names and others evenly
 
 
 class Row(NamedTuple):
@@ -49,11 +49,17 @@ def headlines(split: table.Split) -> list[Headline]:
         if rows := _rows(part):
             base = fields.base_name(part.runs, unknown="its base") or "its base"
             text = f"No answer: {part.not_learned}" if part.not_learned else _text(rows, is_percent, base)
-            named = set(re.findall(r"\d[\d,]*\d|\d", text))
-            evenly = widths.evenly(rows, _MOST_ROWS)
-            shown = tuple(row for row in rows if row in evenly or f"{row.num_params:,}" in named)
-            result.append(Headline(part=part.name, text=text, rows=shown, is_percent=is_percent))
+            shown = few(rows, text, _MOST_ROWS)
+            result.append(Headline(part=part.name, text=text, rows=tuple(shown), is_percent=is_percent))
     return result
+
+
+def few(rows: Sequence[Row], text: str, most: int) -> list[Row]:
+    """Select the widths that a line names, and others evenly."""
+    sizes = set(re.findall(r"\d[\d,]*\d|\d", text))
+    named = [row for row in rows if f"{row.num_params:,}" in sizes][-most:]
+    others = widths.evenly([row for row in rows if row not in named], most - len(named))
+    return [row for row in rows if row in named or row in others]
 
 
 def _rows(part: table.Part) -> list[Row]:
@@ -130,19 +136,3 @@ def number(value: float, is_percent: bool, sign: str = "") -> str:
     if math.isnan(value):
         return "-"
     return format(100 * value, f"{sign}.1f") if is_percent else format(value, f"{sign}.4g")
-
-
-def terminal(shown: Sequence[Headline]) -> str:
-    """Write headlines, each with its table, as aligned text."""
-    blocks = []
-    for headline in shown:
-        is_percent = headline.is_percent
-        lines = [["parameters", "base", "SAM", "gain", "joint 95 %", "best rho"]]
-        for row in headline.rows:
-            ends = "-" if math.isnan(row.low) else f"{number(row.low, is_percent)} to {number(row.high, is_percent)}"
-            values = [number(value, is_percent) for value in (row.base, row.sam)]
-            best = "-" if math.isnan(row.best_rho) else f"{row.best_rho:g}"
-            lines.append([f"{row.num_params:,}", *values, number(row.gain, is_percent, sign="+"), ends, best])
-        front = f"{headline.part}: " if headline.part else ""
-        blocks.append("\n".join([f"{front}{headline.text}.", *gain.aligned(lines)]))
-    return "\n\n".join(blocks)

@@ -78,10 +78,23 @@ def _entry(domain: table.Domain, part: table.Part | None, decided: verdict.Verdi
     )
 
 
+def headline(all_entries: list[Entry]) -> str:
+    """Write one sentence: in how many domains SAM helps at the largest size, and the gain grows with width."""
+    helped = sum(entry.largest.low > 0 for entry in all_entries)
+    grows = sum(entry.verdict.kind == verdict.GROWS for entry in all_entries)
+    where = f"in {helped} of {len(all_entries)} {_subject(all_entries)}"
+    return f"SAM helps at the largest size {where}; its gain grows with width in {grows}."
+
+
+def _subject(all_entries: list[Entry]) -> str:
+    """Name what the entries are: domains, or settings of one or several."""
+    count = len({table.domain_key(part.values) for part in all_entries})
+    return "domains" if count == len(all_entries) else "settings" + (f" of {count} domains" if count > 1 else "")
+
+
 def sentences(all_entries: list[Entry]) -> str:
     """Write in two sentences in how many domains the gain grows with width, by Holm's test over all of them."""
-    all_domains = {table.domain_key(part.values) for part in all_entries}
-    subject = "domains" if len(all_domains) == len(all_entries) else f"settings of {len(all_domains)} domains"
+    subject = _subject(all_entries)
     by_kind: dict[str, list[Entry]] = {}
     for part in all_entries:
         by_kind.setdefault(part.verdict.kind, []).append(part)

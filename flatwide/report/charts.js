@@ -80,6 +80,7 @@
     const before = drawn.get(element);
     if (before && Math.abs(before.width - width) < 8) return;
     const spec = fitted(specs[element.dataset.chart], width);
+    if (element.closest(".first") && spec.height) spec.height = Math.min(spec.height, width < NARROW ? 170 : 300);
     drawn.set(element, { width, view: before?.view });
     const { view } = await vegaEmbed(element, spec, { actions: false, renderer: "svg", tooltip });
     before?.view?.finalize();

@@ -19,7 +19,7 @@ _TABLE_FLAGS = {"width": "the width", "rho": "rho", "seed": "the seed", "epoch":
 
 
 def report(arguments: list[str]) -> str:
-    """Write a report; return its headlines and its path.
+    """Write a report; return the short answer and its path.
 
     Args:
       arguments: the command line after `report`.
@@ -44,7 +44,7 @@ def report(arguments: list[str]) -> str:
         if storage.is_remote(flags.source) and not flags.output:
             flags.output = f"{source.stem if is_table else source.name}.report.html"
         path = (_write_table if is_table else _write)(source, flags, lines.append)
-    return "\n\n".join([*lines, f"report: {path}", *([f"card: {flags.card}"] if flags.card else [])])
+    return "\n".join([*lines, f"report: {path}", *([f"card: {flags.card}"] if flags.card else [])])
 
 
 def _parser() -> FlagParser:

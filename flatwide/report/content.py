@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import fields, metrics, table
-from flatwide.answers import answer, cautions, headline, overview
+from flatwide.answers import answer, cautions, headline, overview, short
 from flatwide.columns import DONE
-from flatwide.figures.gallery import DOMAINS, Figure
+from flatwide.figures.gallery import DOMAINS, GAIN, Figure
 from flatwide.figures.pieces import slug
 from flatwide.report import (
     advice_table,
@@ -57,14 +57,6 @@ class Source(NamedTuple):
     are_ours: bool = True
 
 
-class Overview(NamedTuple):
-    """The beginning of a page of several domains: the gain in each, as charts, as a table and in two sentences."""
-
-    charts: list[charts.Chart]
-    table: key_table.KeyTable
-    answer: str
-
-
 class Section(NamedTuple):
     """Charts under one heading, and the text before them."""
 
@@ -81,12 +73,12 @@ class Content(NamedTuple):
     title: str
     subtitle: str
     progress: str
-    overview: Overview | None  # of the domains; None where there is one
-    headlines: list[headline.Headline]
-    summary: key_table.KeyTable | None  # the numbers behind the headlines
-    answers: list[tuple[str, str]]  # each with the part of the runs that it concerns; "" for all
+    short: short.Short
+    lead: charts.Chart | None  # the gain by size
+    summary: key_table.KeyTable | None  # the numbers behind the headline
+    answers: list[tuple[str, str]]  # in detail, each with the part of the runs that it concerns; "" for all
     explanation: str
-    cautions: list[str]
+    cautions: list[str]  # those that could change the headline most come first
     sections: list[Section]
     data: dict[str, Any]
     tables: list[key_table.KeyTable]
@@ -122,31 +114,31 @@ def content(
     constant = [name for name in field_names if name not in varied]
     base = fields.base_name(runs)
     drawn, data = charts.charts(figures)
-    bodies = [_body(domain, _rows_of(summary, domain), drawn, source) for domain in split.domains]
+    lead = next((chart for chart in drawn if chart.section in (DOMAINS, GAIN)), None)
+    rest = [chart for chart in drawn if chart is not lead]
+    bodies = [_body(domain, _rows_of(summary, domain), rest, source) for domain in split.domains]
     key_tables = [item for body in bodies for item in body.tables]
     sections = [section for body in bodies for section in body.sections]
-    beginning = _overview(split, drawn) if len(split.domains) > 1 else None
-    answers = _answers(split)
-    if beginning:
-        answers = [pair for pair in answers if pair[0]]
-    lines = headline.headlines(split)
+    answered = short.short(split)
+    answers = _answers(split, answered)
     if source.verdict:
-        lines = [headline.Headline(part="", text=source.verdict.rstrip("."), rows=(), is_percent=False)]
+        line = headline.Headline(part="", text=source.verdict.rstrip("."), rows=(), is_percent=False)
+        answered = answered._replace(sentence=source.verdict, findings=[], lines=[line], entries=[])
         answers = [("", _MANY_LOOKS)]
     shown_cautions = _cautions(split, source)
     labelled_rows = rows if source.has_states else [_without_state(row) for row in rows]
     aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
     shown = run_table.run_table(labelled_rows, varied=[*varied, *aside])
-    text = " ".join([beginning.answer if beginning else "", *(text for _, text in answers), *shown_cautions, *varied])
+    text = " ".join([*answered.findings, *(text for _, text in answers), *shown_cautions, *varied])
     text = f"{text} {_text(key_tables, sections)}"
     return Content(
         version=metadata.version("flatwide"),
         title=_title(rows, base, source, num_domains=len(split.domains)),
         subtitle=_subtitle(rows, varied, source),
         progress=_progress(rows, source),
-        overview=beginning,
-        headlines=lines,
-        summary=_summary(lines, units, base),
+        short=answered,
+        lead=lead,
+        summary=_summary(answered, units, base),
         answers=answers,
         explanation=_explanation(
             units if len(split.domains) == 1 else metrics.units_of("metric", split.question.metric), base
@@ -187,20 +179,10 @@ def _body(domain: table.Domain, summary: "pd.DataFrame", drawn: list[charts.Char
     if domain_tables and domain.question.tune:
         domain_tables.append(transfer_table.transfer_table(domain))
     domain_tables = [item for item in domain_tables if item.rows] + measured.key_tables(minima, base=base or "base")
-    domain_charts = [chart for chart in drawn if chart.domain == domain.name and chart.section != DOMAINS]
+    domain_charts = [chart for chart in drawn if chart.domain == domain.name]
     return _Body(
         tables=[_of_domain(item, domain) for item in domain_tables],
         sections=_sections(domain_charts, measured.findings(minima, base=base or "its base"), domain.name),
-    )
-
-
-def _overview(split: table.Split, drawn: list[charts.Chart]) -> Overview:
-    """Return the beginning of a page of several domains."""
-    gains = overview.overview(split)
-    return Overview(
-        charts=[chart for chart in drawn if chart.section == DOMAINS],
-        table=trend_tables.domains_table(gains, metric=split.question.metric),
-        answer=overview.sentences(gains),
     )
 
 
@@ -229,14 +211,14 @@ def _trained(rows: list[dict[str, Any]], source: Source) -> list[dict[str, Any]]
     ]
 
 
-def _summary(lines: list[headline.Headline], write: metrics.Units, base: str) -> KeyTable | None:
-    """Return the table below the headline: the widths of one part, or the largest width of each part."""
-    if not lines or not lines[0].rows:
+def _summary(answered: short.Short, write: metrics.Units, base: str) -> KeyTable | None:
+    """Return the table below the headline: every part, or the widths of the only one."""
+    if answered.entries:
+        return trend_tables.domains_table(answered.entries, metric=answered.metric)
+    if not answered.lines or not answered.lines[0].rows:
         return None
-    is_alone = len(lines) == 1
     cells = [
         [
-            *([] if is_alone else [line.part]),
             f"{row.num_params:,}",
             write.value(row.base),
             write.value(row.sam),
@@ -244,21 +226,14 @@ def _summary(lines: list[headline.Headline], write: metrics.Units, base: str) ->
             write.interval(row.low, row.high),
             key_table.rho(row.best_rho),
         ]
-        for line in lines
-        for row in (line.rows if is_alone else line.rows[-1:])
+        for row in answered.lines[0].rows
     ]
-    columns = [
-        *([] if is_alone else ["part"]),
-        "parameters",
-        f"{base or 'base'}{write.value_unit}",
-        f"SAM{write.value_unit}",
-        f"gain{write.gain_unit}",
-    ]
+    arms = [f"{name}{write.value_unit}" for name in (base or "base", "SAM")]
     return KeyTable(
         name="summary",
         title="In short",
         note="Corrected for the choice of rho; the intervals hold for all widths together.",
-        columns=[*columns, "joint 95 % interval", "best rho"],
+        columns=["parameters", *arms, f"gain{write.gain_unit}", "joint 95 % interval", "best rho"],
         rows=cells,
     )
 
@@ -329,11 +304,15 @@ def _progress(rows: list[dict[str, Any]], source: Source) -> str:
     )
 
 
-def _answers(split: table.Split) -> list[tuple[str, str]]:
+def _answers(split: table.Split, answered: short.Short) -> list[tuple[str, str]]:
+    """Return the paragraphs of the long answer, with several parts the headline of each first."""
     paragraphs = answer.paragraphs(split)
-    if not paragraphs[0][1].startswith("There is no gain yet"):
+    if not answered.lines:
+        paragraphs += [(domain.name, text) for domain in split.domains if (text := _best_run(domain))]
+    if not answered.entries:
         return paragraphs
-    return paragraphs + [(domain.name, text) for domain in split.domains if (text := _best_run(domain))]
+    lines = [(line.part, f"{line.text}.") for line in answered.lines]
+    return [("", overview.sentences(answered.entries)), *lines, *paragraphs]
 
 
 def _best_run(domain: table.Domain) -> str:

@@ -72,8 +72,7 @@ def write_table(
       tune: columns in which base and SAM are tuned separately, such as a learning rate; they distinguish runs too.
       formats: of figures and tables in a folder beside the page: some of "svg", "pdf", "latex", "json".
       path: of the page; None is `<table>.report.html` beside the table.
-      card_path: as for `exports.export`.
-      tell: called with the headlines and their table, as text for a terminal.
+      card_path, tell: as for `exports.export`.
     Returns: the path of the page.
     Raises: ValueError if a column is missing or unusable, or a file in the way is not flatwide's; FileNotFoundError.
     """

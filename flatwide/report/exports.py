@@ -6,7 +6,7 @@ from typing import Any
 
 from flatwide import registry
 from flatwide.analysis import fields, table
-from flatwide.answers import answer, headline
+from flatwide.answers import short
 from flatwide.figures import rendering, save
 from flatwide.figures.collection import every_figure
 from flatwide.figures.tables import to_csv
@@ -45,7 +45,7 @@ def export(
     Args:
       curves, series, arrays: as for `figures.gallery.gallery`.
       card_path: of the verdict card, an SVG or a PNG; None writes none.
-      tell: called with the headlines and their table, as text for a terminal, and with what the table lacks, after all
+      tell: called with the short answer, as text for a terminal, and with what the table lacks, after all
         files are written.
     Raises: ValueError for an unknown format, a missing column, or a file in the way that flatwide did not write.
     """
@@ -69,25 +69,15 @@ def export(
     ]
     save.save_all(pictures, formats=() if problem else images)
     if card_path:
-        card.write(card_path, split, page_content.headlines, source, figures)
+        card.write(card_path, split, page_content.short.lines, source, figures)
     if "latex" in formats:
-        for each in [*([page_content.overview.table] if page_content.overview else []), *page_content.tables]:
+        for each in [*([page_content.summary] if page_content.short.entries else []), *page_content.tables]:
             write_atomically(folder / f"{each.name}.tex", latex.table(each))
     if "json" in formats:
         paragraphs = [{"part": part, "text": text} for part, text in page_content.answers]
         asked = split.question._asdict()
         write_json(folder / "answer.json", asked | {"answer": paragraphs, "summary": fields.records(summed)})
-    if page_content.headlines:
-        tune = split.question.tune
-        start = answer.beginning_of_tuned(tune) if tune else None
-        fair = [
-            f"{name}: {text}" if name else text
-            for name, text in page_content.answers
-            if start and text.startswith(start)
-        ]
-        compared = split.question.metric
-        by = [] if compared == "test_metric" else [f"Compared by {compared} (another: --metric=test_metric)."]
-        tell("\n\n".join([*by, *fair, source.verdict or headline.terminal(page_content.headlines)]))
+    tell(short.terminal(page_content.short))
     if lacking := gaps(split):
         tell("\n".join(lacking))
     return page_path

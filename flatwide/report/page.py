@@ -27,7 +27,7 @@ def render(content: Content, *, library: str = "") -> str:
     template = environment.from_string(_file("page.html"))
     scripts = [*_SCRIPTS, *(["live.js"] if content.progress else [])]
     shown = [
-        *(content.overview.charts if content.overview else ()),
+        *([content.lead] if content.lead else []),
         *(chart for section in content.sections for chart in section.charts),
     ]
     specs = {chart.name: chart.spec for chart in shown if library}

@@ -50,12 +50,13 @@ def domains_table(domains: list[Entry], *, metric: str) -> KeyTable:
         "Accuracies and mean average precisions are in percentage points, other metrics in their own unit; a positive "
         "gain means that SAM is better. Trends are decided by Holm's test at 5 % for all rows together."
     )
-    columns = ["domain", "metric", "base", "parameters", "gain at the smallest", "gain at the largest"]
+    noun = "domain" if len({table.domain_key(entry.values) for entry in domains}) > 1 else "setting"
+    columns = [noun, "metric", "base", "parameters", "gain at the smallest", "gain at the largest"]
     columns += ["slope", "trend", "best rho, by size", "seeds"]
     return KeyTable(
         name="domains_table",
-        title="The gain in every domain",
-        caption="Gain of SAM in every domain",
+        title=f"The gain in every {noun}",
+        caption=f"Gain of SAM in every {noun}",
         note=note,
         columns=columns,
         rows=cells,

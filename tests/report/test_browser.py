@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from flatwide import report
 from flatwide.report import charts
 
-SIZES = {"desktop": (1400, 900), "phone": (400, 812)}
+SIZES = {"desktop": (1400, 900), "laptop": (1280, 800), "phone": (400, 812), "small": (400, 800)}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ TOO_WIDE = """() => [...document.querySelectorAll("body *")].filter(element => {
 }).map(element => element.outerHTML.slice(0, 120))"""
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_loads_quietly_and_fits_the_screen(open_page, size, scheme):
     shown = open_page(size, scheme)
@@ -77,6 +78,33 @@ def test_it_loads_quietly_and_fits_the_screen(open_page, size, scheme):
     ground = shown.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = sum(map(int, re.findall(r"\d+", ground)))
     assert (brightness > 600) == (scheme == "light")
+
+
+@pytest.fixture(scope="module")
+def complete(workdir, page, tmp_path_factory):
+    """Write the report of the study as complete, without a note on its progress."""
+    return report.write(workdir, num_planned=36, path=tmp_path_factory.mktemp("complete") / "page.html", name="study")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["laptop", "small"])
+def test_headline_figure_and_findings_are_on_the_first_screen(open_page, complete, size, scheme):
+    shown = open_page(size, scheme, path=complete)
+    parts = [shown.locator(f"#answer {part}") for part in (".headline", "figure .chart", ".findings")]
+    parts += [shown.locator("#answer .scroll").filter(has=shown.locator(":text('best rho')"))]
+    boxes = [part.bounding_box() for part in parts]
+    tops, bottoms = [box["y"] for box in boxes], [box["y"] + box["height"] for box in boxes]
+    assert max(bottoms[:3] if size == "small" else bottoms) <= 800
+    assert bottoms[0] < tops[1]
+    assert bottoms[2] < tops[3]
+    assert size == "laptop" or tops[2] > bottoms[1]  # beside the figure, or below it
+    growth, of_sam = shown.locator("#answer .findings li").all_inner_texts()  # the best rho has no interval
+    assert growth.startswith("The gain grows with width: +")
+    assert of_sam.startswith("SAM itself improves with width: +")
+    assert not shown.locator("#answer .answer").first.is_visible()
+    shown.get_by_text("In detail").click()
+    assert "The gain of SAM over SGD grows with width" in shown.locator("#answer .answer").first.inner_text()
+    assert shown.locator("#cautions > ul > li").count() == 3
 
 
 COLORS = """selector => {
@@ -201,7 +229,7 @@ def test_tables_runs_and_pictures_are_saved_by_keyboard(desktop):
     desktop.get_by_label("Filter the runs").fill("")
     assert name == "runs.csv"
     assert len(text.splitlines()) == 1 + 9
-    name, text = saved(desktop, "Save picture (SVG): " + desktop.locator("#figure-gain_by_width h4").inner_text())
+    name, text = saved(desktop, "Save picture (SVG): " + desktop.locator("#figure-gain_by_width h3").inner_text())
     assert name == "gain_by_width.svg"
     picture = ElementTree.fromstring(text)
     assert picture.tag == "{http://www.w3.org/2000/svg}svg"
@@ -389,8 +417,6 @@ def test_an_incomplete_page_reloads_until_it_is_complete(open_page, page, tmp_pa
 def test_names_that_look_like_code_stay_text(open_page, tmp_path):
     import pandas as pd
 
-    from flatwide import report
-
     evil = "<img src=x onerror=\"document.title='owned'\">"
     rows = [
         {
@@ -415,6 +441,7 @@ def test_names_that_look_like_code_stay_text(open_page, tmp_path):
 
 
 def test_ten_thousand_runs_are_sorted_and_filtered_at_once(open_page, tmp_path):
+    from flatwide.answers import short
     from flatwide.report import content, page
 
     columns = [
@@ -422,7 +449,7 @@ def test_ten_thousand_runs_are_sorted_and_filtered_at_once(open_page, tmp_path):
         for name, kind in (("run", "text"), ("x", "number"))
     ]
     empty = content.Content(
-        *("1", "many", "", "", None, [], None, [], "", [], [], {}, []),
+        *("1", "many", "", "", short.Short("", [], [], [], "test_metric"), None, None, [], "", [], [], {}, []),
         runs={"columns": columns, "rows": [[f"run{i}", (i * 7919) % 10007 / 7] for i in range(10_000)]},
         commands=[],
         unrecorded="",

@@ -152,7 +152,7 @@ def test_a_file_that_is_no_table_is_a_fault(tmp_path):
 def test_the_command_reads_the_same_flags(tmp_path):
     rows(params="p", test_acc="score").to_csv(tmp_path / "mine.csv", index=False)
     output = command.report([f"{tmp_path}/mine.csv", "--width=p", f"--output={tmp_path}/out.html", "--formats=latex"])
-    assert output.endswith(f"\n\nreport: {tmp_path}/out.html")
+    assert output.endswith(f"\nreport: {tmp_path}/out.html")
     assert output.startswith(("No gain from SAM is detected", "SAM "))
     assert (tmp_path / "out" / "gain_by_width_table.tex").exists()
 
@@ -349,7 +349,7 @@ def test_unequal_grids_are_cautioned_and_the_tuned_gain_is_printed(tmp_path):
     smaller = table[(table["params"] == 100) | (table["rho"] == 0) | (table["my.lr"] < 0.3)]
     smaller.to_csv(tmp_path / "mine.csv", index=False)
     printed = command.report([str(tmp_path / "mine.csv"), "--tune=my.lr"])
-    assert printed.startswith("With my_lr tuned separately for SAM and for its base optimizer")
+    assert "\n- Both arms tuned (my_lr): +" in printed
     text = (tmp_path / "mine.report.html").read_text()
     assert "At 1,000 parameters base and SAM were tried at different values of my_lr" in text
 

@@ -58,7 +58,8 @@ def test_landmarks_and_texts_in_place_of_charts_are_there(page):
     elements = Elements(page.read_text())
     tags = [tag for tag, _ in elements.tags]
     assert [tags.count(name) for name in ("header", "nav", "main", "footer")] == [1, 1, 1, 1]
-    assert tags.count("figure") == tags.count("figcaption") == tags.count("details") >= 2
+    assert tags.count("figure") == tags.count("figcaption") + 1 >= 2  # the first is explained in what it unfolds
+    assert tags.count("details") > tags.count("figure")
     charts = [attributes for attributes in elements.named("div") if "data-chart" in attributes]
     assert len(charts) == tags.count("figure")
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)

@@ -279,7 +279,7 @@ def test_a_measurement_that_fails_hides_no_trained_run(narrow, tmp_path, capsys)
     assert cli.main([*narrow, *flags]) == 1
     printed = capsys.readouterr()
     assert "runs: 0 of 2 done, 2 failed, 2 trained but not measured in full." in printed.out
-    assert "With one seed, SAM differs from SGD by" in printed.out  # the answer
+    assert "One seed, so no interval: SAM differs from SGD by" in printed.out  # the answer
     assert f"report: {tmp_path}/w/report.html" in printed.out
     assert "left" not in printed.err  # no run has told how long one takes
     assert "no such thing here; see " in printed.err

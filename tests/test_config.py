@@ -56,7 +56,7 @@ def identity_of(**fields):
             {"layer_scales": ("a=1",), "sam_variant": "adaptive"},
             "which does not read it; set config.sam_variant='layerwise'",
         ),
-        ({"sed": 1}, "config field='sed' is not known. Did you mean 'seed'? Known: seed, "),
+        ({"sed": 1}, "config field='sed' is not known. Did you mean 'seed'? Known: seed and "),
         ({"batch_siz": 1}, "Did you mean 'batch_size'? Known: batch_size, "),
         ({1: 2}, "config field=1 is not known. Known: accumulation_steps"),
         ({"threads": 100_000}, "config.threads=100000: expected an integer in [1, 1024] or None."),

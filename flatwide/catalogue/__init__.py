@@ -67,7 +67,7 @@ def has_headline(measurement: str) -> bool:
 
 def title(name: str) -> str:
     """Return the name of a measurement in tables: its name, or that of the function in a user's file."""
-    return in_tables(word(name), version(name))
+    return f"own_{word(name)}" if registry.is_own_file(name) and word(name) in MEASUREMENTS else word(name)
 
 
 def word(name: str) -> str:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from flatwide.columns import RESULT_FIELDS
 from flatwide.config import SCHEMA
 from flatwide.figures import labels
 
@@ -26,4 +27,4 @@ def test_titles(name, metric_name, title):
 
 def test_every_title_is_of_a_word_in_the_glossary(root):
     glossary_names = set(re.findall(r"^\| `(\w+)` ", (root / "docs" / "glossary.md").read_text(), flags=re.MULTILINE))
-    assert set(labels.LABELS) - {"loss", "metric"} <= glossary_names | SCHEMA.keys()
+    assert set(labels.LABELS) - {"loss", "metric"} <= glossary_names | SCHEMA.keys() | RESULT_FIELDS.keys()

@@ -8,6 +8,7 @@ from typing import Any
 from flatwide.figures.labels import label
 
 _MOST_TICKS = 7
+_MARGIN = 12  # pixels: more than the radius of a mark
 # Multiples of every so many powers of ten, from many ticks to few.
 _LADDERS: tuple[tuple[Sequence[int], int], ...] = (((1, 2, 5), 1), *(((1,), step) for step in (1, 2, 3, 5, 10)))
 
@@ -50,12 +51,22 @@ def log_axis(values: Iterable[float], **options: Any) -> Any:
         if len(inside) <= _MOST_TICKS:
             break
     # In less than a factor of three there may be one round number only: then the renderer chooses.
-    ticks = {"values": every} if len(inside) > 1 else {"tickCount": 4}
-    return alt.Axis(**ticks, format=",~g", **options)
+    ticks: dict[str, Any] = {"values": every} if len(inside) > 1 else {"tickCount": 4}
+    return alt.Axis(**{**options, **ticks, "format": ",~g"})
 
 
-def padded_scale() -> Any:
-    """Return a linear scale with a margin, so that no point lies on the frame of its plot."""
+def scaled(values: Iterable[float] = (), *, log_from: float = math.inf, **options: Any) -> dict[str, Any]:
+    """Return scale and ticks of an axis, as arguments of its channel; a margin keeps points off the frame of the plot.
+
+    Args:
+      values: values that the axis shows.
+      log_from: a logarithmic axis is for positive values that span more than this factor.
+      options: of altair's axis.
+    """
     import altair as alt
 
-    return alt.Scale(zero=False, nice=False, padding=12)
+    values = list(values)
+    if min(values, default=0) > 0 and log_from * min(values) < max(values):
+        return {"scale": alt.Scale(type="log", nice=False, padding=_MARGIN), "axis": log_axis(values, **options)}
+    scale = alt.Scale(zero=False, nice=False, padding=_MARGIN)
+    return {"scale": scale, "axis": alt.Axis(**{"tickCount": 6, **options})}

@@ -126,7 +126,7 @@ def drawn():
                     stem = figure.name.rstrip("0123456789").rstrip("_")
                     for row in rows:
                         value = row["value"] if "value" in row else row["mean"]
-                        points.add((stem, row["x"], rounded(value), rounded(row.get("low"))))
+                        points.add((stem, row["position"], rounded(value), rounded(row.get("low"))))
                         points.add((stem, rounded(value)))
     return points
 

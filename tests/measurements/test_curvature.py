@@ -3,30 +3,15 @@
 import jax
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
-from flatwide import experiment, trees
 from flatwide.measurements.curvature import curvature
-from flatwide.measurements.subject import Subject, examples_of
-
-MASKED = {"num_neurons": (2,), "pruner": "random", "sparsity": 0.5}
 
 
-@pytest.mark.parametrize("fields", [pytest.param({"num_neurons": (2,)}, marks=pytest.mark.slow), MASKED])
-def test_eigenvalues_are_those_of_the_dense_hessian(fields):
-    built = experiment.build(fields)
-    state, examples = built.init(), examples_of(built, 20)(None)
-    subject = Subject(built, state.params, state.stats, state.mask, 0.0, examples)
-    measured = curvature(subject, key=jax.random.key(0), batch_size=8)  # the last batch is smaller
-
-    flat, unravel = ravel_pytree(state.params)
-    dense = jax.hessian(lambda point: subject.loss_fn(unravel(point), examples, state.stats))(flat)
-    kept = np.ones(len(flat), bool)
-    if state.mask is not None:
-        whole = jax.tree.map(lambda leaf, mask: np.broadcast_to(mask, leaf.shape), state.params, state.mask)
-        kept = np.asarray(ravel_pytree(whole)[0], bool)
-        assert 0 < kept.sum() < trees.size(state.params)
-    values = np.linalg.eigvalsh(np.asarray(dense, np.float64)[kept][:, kept])
+@pytest.mark.parametrize("is_masked", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_eigenvalues_are_those_of_the_dense_hessian(small, masked, with_hessians, is_masked):
+    network = masked if is_masked else with_hessians(small())
+    measured = curvature(network.subject, key=jax.random.key(0), batch_size=8)  # the last batch is smaller
+    values = np.linalg.eigvalsh(network.mean)
     names = ["top_eigenvalue", "eigenvalue_2", "eigenvalue_3", "eigenvalue_4", "eigenvalue_5"]
     tolerance = 1e-3 * values[-1]  # residuals of 1e-4, and float32
     np.testing.assert_allclose([measured.values[name] for name in names], values[:-6:-1], atol=tolerance)

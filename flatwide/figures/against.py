@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from flatwide import paper
 from flatwide.analysis import fields
 from flatwide.figures.drawing import Row, parameters
@@ -73,18 +71,14 @@ def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
 
 def _pairs(piece: Piece, longer: Piece) -> Iterator[Row]:
     """Pair the runs of SAM at the best rho of each width with the longer base runs of the same seeds."""
-    bases = {width.num_params: width for width in longer.widths}
-    for width in piece.widths:
-        other = bases.get(width.num_params)
-        if other is None or width.best is None:
-            continue
-        base = dict(zip(other.seeds, other.values[:, 0].tolist(), strict=True))
-        for seed, sam in zip(width.seeds, width.values[:, 1 + width.best].tolist(), strict=True):
-            gain = width.sign * (sam - base.get(seed, np.nan))
-            if np.isfinite(gain):
-                row = {"num_params": width.num_params, "seed": seed, "best_rho": width.best_rho, "gain": float(gain)}
-                row |= {"base": base[seed], "base_run": longer.names.get((other.value, 0.0, seed))}
-                yield row | {"sam": sam, "sam_run": piece.names.get((width.value, width.best_rho, seed))}
+    bases = {(row["num_params"], row["seed"]): row for row in seeds_of(longer) if "base" in row}
+    sign = piece.widths[0].sign
+    for row in seeds_of(piece):
+        other = bases.get((row["num_params"], row["seed"]))
+        if other is not None and "sam" in row:
+            facts = {name: row[name] for name in ("num_params", "seed", "best_rho")}
+            gain = {"gain": float(sign * (row["sam"] - other["base"])), "base": other["base"]}
+            yield facts | gain | {"base_run": other["base_run"], "sam": row["sam"], "sam_run": row["sam_run"]}
 
 
 def _by_axis(

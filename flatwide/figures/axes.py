@@ -44,15 +44,26 @@ def log_axis(values: Iterable[float], **options: Any) -> Any:
 
     shown = [value for value in values if 0 < value < math.inf]
     low, high = min(shown, default=1), max(shown, default=1)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for multiples, step in _LADDERS:
-        every = [multiple * 10.0**power for power in powers if power % step == 0 for multiple in multiples]
-        inside = [tick for tick in every if low <= tick <= high]
-        if len(inside) <= _MOST_TICKS:
-            break
+    every = round_numbers(low, high, most=_MOST_TICKS)
+    inside = [tick for tick in every if low <= tick <= high]
     # In less than a factor of three there may be one round number only: then the renderer chooses.
     ticks: dict[str, Any] = {"values": every} if len(inside) > 1 else {"tickCount": 4}
     return alt.Axis(**{**options, **ticks, "format": ",~g"})
+
+
+def round_numbers(low: float, high: float, *, most: int) -> list[float]:
+    """Return round numbers around two positive ones, such as 1, 2, 5, 10 or powers of ten, few of them between.
+
+    Args:
+      most: as many as possible lie between, but no more than this.
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    every: list[float] = []
+    for multiples, step in _LADDERS:
+        every = [float(f"{multiple}e{power}") for power in powers if power % step == 0 for multiple in multiples]
+        if sum(low <= number <= high for number in every) <= most:
+            break
+    return every
 
 
 def scaled(values: Iterable[float] = (), *, log_from: float = math.inf, **options: Any) -> dict[str, Any]:

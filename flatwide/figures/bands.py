@@ -6,23 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flatwide.figures import axes
 from flatwide.figures.drawing import Row
 
-_MOST_BANDS = 9
-_LADDERS = ((1, 2, 5), (1,))  # levels within a decade; the finest ladder with few enough bands is used
+_MOST_LEVELS = 9  # a legend of ten bands is as high as its panel
 
 
 def levels(losses: np.ndarray) -> list[float]:
-    """Choose round levels between the smallest and the largest loss, as fine as the number of bands allows."""
+    """Choose round levels between the smallest and the largest loss, as fine as their number allows."""
     losses = losses[np.isfinite(losses)]
     least, most = float(losses.min(initial=math.inf)), float(losses.max(initial=0))
     if not 0 < least < most:
         return []
-    powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
-    ladders = [[float(f"{step}e{power}") for power in powers for step in steps] for steps in _LADDERS]
-    ladders += [[10.0**power for power in powers if power % 2 == 0]]
-    inside = [[level for level in ladder if least < level < most] for ladder in ladders]
-    return next((levels for levels in inside if len(levels) < _MOST_BANDS), inside[-1])
+    return [level for level in axes.round_numbers(least, most, most=_MOST_LEVELS) if least < level < most]
 
 
 def names(levels: Sequence[float]) -> list[str]:

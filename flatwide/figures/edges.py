@@ -1,6 +1,5 @@
 """Curvature over training with the edge of stability: a panel for each width and a colour for each rho."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from flatwide.analysis import widths
 from flatwide.catalogue.entries import DYNAMICS
 from flatwide.figures.drawing import Row, short
 from flatwide.figures.labels import capital
-from flatwide.figures.pieces import Figure, Look, Piece
+from flatwide.figures.pieces import Figure, Look, Piece, by_epoch
 from flatwide.figures.study_curves import Column, over_epochs
 from flatwide.figures.style import colors
 from flatwide.figures.tables import by_part
@@ -93,12 +92,9 @@ def _chosen(piece: Piece) -> Iterator[tuple[Row, Any]]:
 
 def _rows(facts: Row, series: Mapping, eigenvalue: str, edge: str) -> list[Row]:
     """List the networks of a run for which an eigenvalue was measured; many are thinned evenly."""
-    by_epoch: dict[float, dict[str, float]] = {}
-    for row in series.get(facts["run"], ()):
-        if row["measurement"] == "edge" and row["value"] is not None and math.isfinite(row["value"]):
-            by_epoch.setdefault(row["epoch"], {})[row["quantity"]] = row["value"]
     rows = []
-    for epoch in sorted(epoch for epoch, values in by_epoch.items() if eigenvalue in values):
-        limit = {"edge": by_epoch[epoch][edge]} if by_epoch[epoch].get(edge, 0) > 0 else {}
-        rows.append(facts | {"epoch": epoch, "eigenvalue": by_epoch[epoch][eigenvalue]} | limit)
+    for row in by_epoch(series.get(facts["run"], ())):
+        if (top := row.get(f"edge.{eigenvalue}")) is not None:
+            limit = row.get(f"edge.{edge}", 0)
+            rows.append(facts | {"epoch": row["epoch"], "eigenvalue": top} | ({"edge": limit} if limit > 0 else {}))
     return widths.evenly(rows, _MOST_POINTS)

@@ -12,9 +12,7 @@ _MOST_POINTS = 121
 _MARGIN = 0.15  # of the range of the targets, above and below it
 
 
-def functions(
-    runs: Sequence[Mapping[str, Any]], *, base: str = "SGD", name: str = "functions", interactive: bool = False
-) -> Any:
+def functions(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
     """Draw the outputs of networks against their input: the base above, SAM below, one column per width.
 
     Each seed is a thin line, their mean a thick one, and the band is one standard deviation (n - 1) to either side. All
@@ -39,13 +37,12 @@ def functions(
             layers = _layers(drawing, here, f"{arm}_{size}", y, color)
             rho = f", ρ = {here[0]['rho']:g}" if arm == "sam" and here else ""
             words = [f"spread {spread(here):.2g}"] if len(here) > 1 else []
-            heading = f"{title}{rho}, {parameters(size)}"
-            panels.append(panel(layers, (230, 190), heading, subtitle=words, fontSize=13))
+            who = f"{title}{rho}, {parameters(size)}"
+            panels.append(panel(layers, (230, 190), who, subtitle=words, fontSize=13))
     num_seeds = len({run["seed"] for run in runs})
     band = f"mean and one standard deviation of {num_seeds} seeds" if num_seeds > 1 else "one seed: no spread"
     notes = [f"thin lines: each seed; thick and band: {band}"]
-    title = f"The functions of {base} and of SAM"
-    return drawing.finish(panels, title=title, notes=notes, columns=len(sizes))
+    return drawing.finish(panels, title=heading, notes=notes, columns=len(sizes))
 
 
 def spread(runs: Sequence[Mapping[str, Any]]) -> float:

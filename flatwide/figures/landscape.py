@@ -15,15 +15,12 @@ _MOST_POINTS = 200
 _SHAPES = ("circle", "square", "diamond", "cross")
 
 
-def line_profiles(
-    runs: Sequence[Mapping[str, Any]], *, base: str = "SGD", name: str = "loss_on_line", interactive: bool = False
-) -> Any:
+def line_profiles(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
     """Draw the loss along the straight line between two minima, one curve per width.
 
     Args:
       runs: `num_params`, `seed`, `rho`, `line_positions` (0 is the base, 1 is SAM) and `line_losses`, both [points].
-      base: name of the base optimizer.
-      name, interactive: as for `lines.figure`.
+      base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
@@ -47,17 +44,10 @@ def line_profiles(
     )
     curves.width, curves.height = 560, 320
     note = f"linear interpolation between the two networks of one seed ({seeds(runs)})"
-    return drawing.finish([curves], title=f"Loss from {base} to SAM", notes=[note])
+    return drawing.finish([curves], title=heading, notes=[note])
 
 
-def planes(
-    runs: Sequence[Mapping[str, Any]],
-    *,
-    base: str = "SGD",
-    heading: str = "The loss around the minima",
-    name: str = "loss_on_plane",
-    interactive: bool = False,
-) -> Any:
+def planes(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
     """Draw the loss on planes as colours, one panel per run, on a shared logarithmic scale, with paths on top.
 
     Args:
@@ -84,14 +74,7 @@ def planes(
     return drawing.finish(panels, title=heading, notes=notes, color="shared", x="independent", y="independent")
 
 
-def contours(
-    runs: Sequence[Mapping[str, Any]],
-    *,
-    base: str = "SGD",
-    heading: str = "The loss between minima",
-    name: str = "loss_between_minima",
-    interactive: bool = False,
-) -> Any:
+def contours(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
     """Draw filled contours of the loss, one panel with its own levels per run, with marked networks on top.
 
     Args:

@@ -21,6 +21,7 @@ from flatwide.figures.pieces import (
     Figure,
     Look,
     Piece,
+    by_epoch,
     compared,
     ends,
     interval,
@@ -200,22 +201,20 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
     """Draw quantities measured at several epochs, for the smallest and the largest width."""
     if not series:
         return
-    chosen, curves, seen = [], {}, {}
+    chosen, curves = [], {}
     printed = paper.curves_beside(piece.runs, [q.name for q in quantities.measured(piece.runs)])
     for facts in ends(piece, (row["num_params"] for row in printed)):
-        epochs: dict[float, Row] = {}
-        for row in series.get(facts["run"], ()):
-            name = f"{row['measurement']}.{row['quantity']}"
-            if row["value"] is not None and math.isfinite(row["value"]):
-                seen.setdefault(name, {}).setdefault(facts["num_params"], set()).add(row["epoch"])
-                epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})[name] = row["value"]
-        if epochs:
+        if rows := by_epoch(series.get(facts["run"], ())):
             chosen.append(facts)
-            curves[facts["run"]] = [epochs[epoch] for epoch in sorted(epochs)]
+            curves[facts["run"]] = rows
+    epochs: dict[tuple[str, int], set[float]] = {}
+    for facts in chosen:
+        for row in curves[facts["run"]]:
+            for name in (name for name in row if name != "epoch"):
+                epochs.setdefault((name, facts["num_params"]), set()).add(row["epoch"])
     sizes = {facts["num_params"] for facts in chosen}  # each has a panel of each quantity
-    several = quantities.in_order(
-        name for name, of_size in seen.items() if all(len(of_size.get(size, ())) > 1 for size in sizes)
-    )
+    names = dict.fromkeys(name for name, _ in epochs)
+    several = quantities.in_order(n for n in names if all(len(epochs.get((n, size), ())) > 1 for size in sizes))
     first = quantities.headlines(several)
     moving = [q for q in several if quantities.section(q) == DYNAMICS and q.role in _SHOWN]
     drawn = [q for q in several if q in first or q in moving][: 2 * _MOST_PANELS]
@@ -263,7 +262,6 @@ class _Kind(NamedTuple):
     draw: Callable[..., Any]
     rows: Callable[[Row], list[Row]]
     prepared: Callable[..., Row] = lambda run, base: run
-    has_heading: bool = False
 
 
 def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterator[Figure]:
@@ -279,12 +277,11 @@ def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterato
             shown = [kind.prepared(run, look.base) for run in named]
             if shown:
                 name, title = f"{figure.name}{ending}", figure.title.format(**words)
-                heading = {"heading": title} if kind.has_heading else {}
                 yield Figure(
                     name=name,
                     title=piece.titled(title),
                     caption=figure.caption.format(**words),
-                    chart=kind.draw(shown, base=look.base, name=name, interactive=look.interactive, **heading),
+                    chart=kind.draw(shown, heading=title, base=look.base, name=name, interactive=look.interactive),
                     data=[{fact: run[fact] for fact in _FACTS} | row for run in shown for row in kind.rows(run)],
                     section=measurement.section,
                 )
@@ -352,9 +349,7 @@ _PLANE = ("x", "y", "losses")
 KINDS = {
     "density": _Kind(("grid", "density"), spectra.densities, spectra.points),
     "line": _Kind(("line_positions", "line_losses"), landscape.line_profiles, _line_rows),
-    "plane": _Kind(_PLANE, landscape.planes, _plane_rows, _plane, has_heading=True),
-    "contour": _Kind(
-        (*_PLANE, "coordinates", "offsets"), landscape.contours, _plane_rows, _with_marks, has_heading=True
-    ),
+    "plane": _Kind(_PLANE, landscape.planes, _plane_rows, _plane),
+    "contour": _Kind((*_PLANE, "coordinates", "offsets"), landscape.contours, _plane_rows, _with_marks),
     "function": _Kind(("grid", "outputs"), functions.functions, functions.points),
 }

@@ -1,5 +1,6 @@
 """Types and functions that the figures of a gallery share."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -198,3 +199,13 @@ def compared(piece: Piece, sizes: Collection[int]) -> Iterator[dict[str, Any]]:
                 run = piece.names.get((width.value, rho, seed))
                 if run is not None:
                     yield {"run": run, "arm": arm, "num_params": width.num_params, "rho": rho, "seed": seed}
+
+
+def by_epoch(series: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """List the finite values measured on a run at each epoch, in columns named as those of a table."""
+    epochs: dict[float, dict[str, Any]] = {}
+    for row in series:
+        if row["value"] is not None and math.isfinite(row["value"]):
+            here = epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})
+            here[f"{row['measurement']}.{row['quantity']}"] = row["value"]
+    return [epochs[epoch] for epoch in sorted(epochs)]

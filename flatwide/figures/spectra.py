@@ -13,15 +13,12 @@ _MOST_POINTS = 200
 _FLOOR = 1e-6  # of the highest density: below this, only the smoothing kernel is visible
 
 
-def densities(
-    runs: Sequence[Mapping[str, Any]], *, base: str = "SGD", name: str = "spectra", interactive: bool = False
-) -> Any:
+def densities(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
     """Draw the densities of runs on a logarithmic axis, one panel per width, with bands of one standard error.
 
     Args:
       runs: `arm` ("base" or "sam"), `num_params`, `seed`, `rho`, and `grid`, `density`, `density_error`, all [points].
-      base: name of the base optimizer.
-      name, interactive: as for `lines.figure`.
+      base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
@@ -43,7 +40,7 @@ def densities(
         ]
         panels.append(panel(layers, (300, 220), parameters(size)))
     note = f"{seeds(runs)} of each; bands: one standard error"
-    return drawing.finish(panels, title="Spectral density of the Hessian", notes=[note], color="shared")
+    return drawing.finish(panels, title=heading, notes=[note], color="shared")
 
 
 def points(run: Mapping[str, Any]) -> list[dict[str, float]]:

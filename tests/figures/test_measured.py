@@ -300,14 +300,19 @@ def test_a_plane_of_minima_is_in_bands_and_marks_its_networks(compiled):
     assert spec["concat"][0]["title"]["subtitle"] == ["start 0.25 from the plane"]
 
 
+OPTIONS = {"heading": "The loss", "base": "SGD", "name": "f", "interactive": False}
+
+
 def test_levels_of_a_wide_range_are_powers_of_ten():
     plane = {"arm": "sam", "num_params": 10, "seed": 0, "rho": 0.1, "x": X, "y": X[:2], "marked": [("SAM", (0, 0))]}
     share = {"x_title": "x", "y_title": "y", "note": "here"}
-    wide = landscape.contours([plane | share | {"losses": np.array([[1e-5, 0.5, 2e3], [1, 1, 1]])}]).to_dict()
-    names = [row["loss"] for row in wide["datasets"]["loss_between_minima_0_cells"]]
+    wide = landscape.contours(
+        [plane | share | {"losses": np.array([[1e-5, 0.5, 2e3], [1, 1, 1]])}], **OPTIONS
+    ).to_dict()
+    names = [row["loss"] for row in wide["datasets"]["f_0_cells"]]
     assert names == ["below 1e-4", "0.1 to 1", "above 1000", "1 to 10"]
-    flat = landscape.contours([plane | share | {"losses": np.ones((2, 3))}]).to_dict()
-    assert [row["loss"] for row in flat["datasets"]["loss_between_minima_0_cells"]] == ["all", "all"]
+    flat = landscape.contours([plane | share | {"losses": np.ones((2, 3))}], **OPTIONS).to_dict()
+    assert [row["loss"] for row in flat["datasets"]["f_0_cells"]] == ["all", "all"]
 
 
 def test_a_density_is_cut_at_its_floor_and_keeps_its_band():
@@ -321,8 +326,8 @@ def test_a_density_is_cut_at_its_floor_and_keeps_its_band():
 def test_a_fine_plane_is_thinned():
     fine = np.linspace(-1, 1, 201)
     run = {"arm": "sam", "num_params": 10, "seed": 0, "rho": 0.1, "x": fine, "y": fine}
-    spec = landscape.planes([run | {"losses": np.ones((201, 201))}]).to_dict()
-    assert len(spec["datasets"]["loss_on_plane_0_cells"]) == 31 * 31
+    spec = landscape.planes([run | {"losses": np.ones((201, 201))}], **OPTIONS).to_dict()
+    assert len(spec["datasets"]["f_0_cells"]) == 31 * 31
 
 
 def test_arrays_are_read_of_no_more_seeds_than_are_drawn():

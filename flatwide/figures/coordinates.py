@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flatwide.figures import axes
-from flatwide.figures.style import GREY, colors, finish
+from flatwide.figures.drawing import Drawing, panel
+from flatwide.figures.style import colors
+from flatwide.figures.tables import by_part
 
 # Kind of a quantity -> title of its panel and of its axis.
 PANELS = {
@@ -25,37 +27,26 @@ def lines_over_widths(rows: Sequence[Mapping[str, Any]]) -> Any:
     """
     import altair as alt
 
-    kinds = [kind for kind in PANELS if any(row["kind"] == kind for row in rows)]
-    tables, panels = {}, []
-    for kind in kinds:
-        here = [row for row in rows if row["kind"] == kind and 0 < row["value"] < float("inf")]
-        names = list(dict.fromkeys(row["name"] for row in here))
-        data = alt.NamedData(name=f"coordinates_{kind}")
-        tables[data.name] = [
-            {"of": name or "outputs", "x": x, "value": statistics.geometric_mean(values)}
-            for name in names
-            for x in sorted({row["multiple"] for row in here})
-            if (values := [row["value"] for row in here if (row["name"], row["multiple"]) == (name, x)])
-        ]
-        title, axis = PANELS[kind]
-        multiples = sorted({row["multiple"] for row in here})
-        ticks = alt.Axis(values=multiples, format="~g", grid=False)
+    drawing, panels = Drawing("coordinates"), []
+    of_kind = by_part((row for row in rows if 0 < row["value"] < float("inf")), "kind")
+    for kind in (kind for kind in PANELS if kind in of_kind):
+        here, (heading, title) = of_kind[kind], PANELS[kind]
+        names = [name or "outputs" for name in by_part(here, "name")]
+        drawing.add(
+            kind,
+            (
+                {"of": name or "outputs", "x": x, "value": statistics.geometric_mean(row["value"] for row in same)}
+                for name, of_name in by_part(here, "name").items()
+                for x, same in sorted(by_part(of_name, "multiple").items())
+            ),
+        )
+        ticks = alt.Axis(values=sorted(by_part(here, "multiple")), format="~g", grid=False)
         x = alt.X("x:Q", title="width / base width", scale=alt.Scale(type="log", nice=False, padding=12), axis=ticks)
-        y = alt.Y(
-            "value:Q",
-            title=axis,
-            scale=alt.Scale(type="log", nice=False, padding=8),
-            axis=axes.log_axis(row["value"] for row in here),
-        )
-        scale = alt.Scale(domain=[name or "outputs" for name in names], range=colors(len(names), ordered=False))
-        legend = alt.Legend(orient="bottom", columns=1, title=None) if names != [""] else None
-        line = alt.Chart(data).mark_line(point={"size": 40}, strokeWidth=2)
-        panels.append(
-            line.encode(x=x, y=y, color=alt.Color("of:N", scale=scale, legend=legend)).properties(
-                width=300, height=220, title=title
-            )
-        )
+        y = alt.Y("value:Q", title=title, **axes.scaled((row["value"] for row in here), log_from=0))
+        scale = alt.Scale(domain=names, range=colors(len(names), ordered=False))
+        legend = alt.Legend(orient="bottom", columns=1, title=None) if names != ["outputs"] else None
+        line = drawing.view(kind, f"{kind}_lines").mark_line(point={"size": 40}, strokeWidth=2)
+        line = line.encode(x=x, y=y, color=alt.Color("of:N", scale=scale, legend=legend))
+        panels.append(panel([line], (300, 220), heading))
     note = "geometric means over seeds; a flat line means the same training at every width"
-    title = alt.Title("Five steps at growing widths", subtitle=[note], subtitleColor=GREY)
-    whole = alt.ConcatChart(concat=panels, columns=2)
-    return finish(whole, title=title, datasets=tables, shared_or_independent={"color": "independent"})
+    return drawing.finish(panels, title="Five steps at growing widths", notes=[note], color="independent")

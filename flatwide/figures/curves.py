@@ -4,7 +4,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from flatwide.figures import axes
-from flatwide.figures.labels import is_percent, label
+from flatwide.figures.drawing import Row
+from flatwide.figures.labels import factor, label
 from flatwide.figures.style import BLUE, GREEN, GREY, finish
 from flatwide.figures.tables import Table, to_rows
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _COLORS = {"training": GREY, "validation": GREEN, "test": BLUE}
 _WIDTH = 300  # pixels of a panel
+_LOG_FROM = 3  # times the smallest loss: a larger range has a logarithmic axis
 _MOST_POINTS = 30  # with more evaluations, the line has no points
 
 
@@ -29,40 +31,23 @@ def training_curves(metrics: Table, *, metric_name: str = "metric") -> "alt.HCon
     import altair as alt
 
     rows = to_rows(metrics)
+    times, title = factor(metric_name), label("metric", metric_name=metric_name)
     losses = _series(rows, {"training": "running_train_loss", "validation": "validation_loss", "test": "test_loss"})
-    values = _series(rows, {"validation": "validation_metric", "test": "test_metric"})
-    loss_passes, metric_passes = _series(rows, {"training": "train_loss"}), _series(rows, {"training": "train_metric"})
-    factor = 100 if is_percent(metric_name) else 1
+    values = _series(rows, {"validation": "validation_metric", "test": "test_metric"}, times)
+    loss_passes = _series(rows, {"training": "train_loss"})
+    metric_passes = _series(rows, {"training": "train_metric"}, times)
     shown = [name for name in _COLORS if any(point["of"] == name for point in losses + values + metric_passes)]
+    scaled = axes.scaled((point["value"] for point in losses + loss_passes), log_from=_LOG_FROM)
     panels = [
-        _panel(losses, loss_passes, _loss_axis(losses + loss_passes), shown),
-        _panel(_scaled(values, factor), _scaled(metric_passes, factor), _metric_axis(metric_name), shown),
+        _panel(losses, loss_passes, alt.Y("value:Q", title=label("loss"), **scaled), shown),
+        _panel(values, metric_passes, alt.Y("value:Q", title=title, **axes.scaled()), shown),
     ]
     words = "ring: a full pass over the training examples" if loss_passes + metric_passes else ""
     note = alt.Title(words, orient="bottom", fontSize=12, color=GREY, fontWeight="normal", offset=12)
     return finish(alt.HConcatChart(hconcat=panels), title=note)
 
 
-def _loss_axis(points: list[dict[str, Any]]) -> Any:
-    """Return the loss axis, logarithmic if the losses are positive and span more than a factor of three."""
-    import altair as alt
-
-    lowest, highest = (choose((point["value"] for point in points), default=0) for choose in (min, max))
-    if not 0 < 3 * lowest < highest:
-        scale = axes.padded_scale()
-        return alt.Y("value:Q", title=label("loss"), scale=scale, axis=alt.Axis(tickCount=6))
-    scale = alt.Scale(type="log", nice=False, padding=10)
-    return alt.Y("value:Q", title=label("loss"), scale=scale, axis=axes.log_axis((lowest, highest)))
-
-
-def _metric_axis(metric_name: str) -> Any:
-    import altair as alt
-
-    title = label("metric", metric_name=metric_name)
-    return alt.Y("value:Q", title=title, scale=axes.padded_scale(), axis=alt.Axis(tickCount=6))
-
-
-def _panel(lines: list[dict[str, Any]], passes: list[dict[str, Any]], y: Any, shown: list[str]) -> "alt.LayerChart":
+def _panel(lines: list[Row], passes: list[Row], y: Any, shown: list[str]) -> "alt.LayerChart":
     """Draw lines, with rings for full passes."""
     import altair as alt
 
@@ -77,22 +62,16 @@ def _panel(lines: list[dict[str, Any]], passes: list[dict[str, Any]], y: Any, sh
     return alt.LayerChart(layer=[line, ring], width=_WIDTH, height=220)
 
 
-def _series(rows: list[dict[str, Any]], columns: dict[str, str]) -> list[dict[str, Any]]:
+def _series(rows: list[Row], columns: dict[str, str], factor: float = 1) -> list[Row]:
     """List the finite points of some columns, thinned, each with the name of its line."""
-    return [
-        point
-        for name, column in columns.items()
-        for point in thinned(
-            [
-                {"epoch": row["epoch"], "value": row[column], "of": name}
-                for row in rows
-                if math.isfinite(row.get(column, math.nan))
-            ]
-        )
-    ]
+    drawn = []
+    for name, column in columns.items():
+        finite = [row for row in rows if math.isfinite(row.get(column, math.nan))]
+        drawn += thinned([{"epoch": row["epoch"], "value": factor * row[column], "of": name} for row in finite])
+    return drawn
 
 
-def thinned(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def thinned(points: list[Row]) -> list[Row]:
     """Keep the first, last, lowest and highest point of each pixel.
 
     No extreme is lost, and the line enters and leaves each pixel where the full line does.
@@ -105,7 +84,3 @@ def thinned(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ends = (min(here, key=lambda at: points[at]["value"]), max(here, key=lambda at: points[at]["value"]))
         chosen += [points[at] for at in sorted({here[0], here[-1], *ends})]
     return chosen
-
-
-def _scaled(points: list[dict[str, Any]], factor: float) -> list[dict[str, Any]]:
-    return [point | {"value": factor * point["value"]} for point in points]

@@ -1,21 +1,17 @@
 """Curvature over training with the edge of stability: a panel for each width and a colour for each rho."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from flatwide import catalogue
 from flatwide.analysis import widths
 from flatwide.catalogue.entries import DYNAMICS
-from flatwide.figures import axes
-from flatwide.figures.labels import wrapped
-from flatwide.figures.lines import legend_selection, opacity, panel_chart
-from flatwide.figures.pieces import Figure, Look, Piece, capital, short
-from flatwide.figures.style import colors, finish
-
-Row = dict[str, Any]
+from flatwide.figures.drawing import Row, short
+from flatwide.figures.labels import capital
+from flatwide.figures.pieces import Figure, Look, Piece, by_epoch
+from flatwide.figures.study_curves import Column, over_epochs
+from flatwide.figures.style import colors
+from flatwide.figures.tables import by_part
 
 # Columns of the measurement `edge`: for SGD and for Adam.
 _PAIRS = (("top_eigenvalue", "edge_of_stability"), ("preconditioned_eigenvalue", "preconditioned_edge"))
@@ -38,10 +34,11 @@ def edge_figures(
         if len({row["epoch"] for row in rows}) < 2:
             continue
         adam = "_of_adam" if eigenvalue == "preconditioned_eigenvalue" else ""
-        name, quantity = f"edge_over_training{adam}{ending}", catalogue.quantity(f"edge.{eigenvalue}")
+        quantity = catalogue.quantity(f"edge.{eigenvalue}")
+        name = f"edge_over_training{adam}{ending}"
         yield Figure(
             name=name,
-            title="Curvature over training" + (f", {piece.name}" if piece.name else ""),
+            title=piece.titled("Curvature over training"),
             caption=f"The {quantity.title} at the networks saved during training, and the value above which full-batch "
             "steps of the run's update rule become unstable (dashed). Full-batch training settles near this edge, "
             "training with small batches below it. The edge of SAM moves with the gradient norm.",
@@ -61,62 +58,26 @@ def edge_over_training(
     Args:
       rows: `num_params`, `rho`, `seed`, `epoch`, `eigenvalue` and `edge` if it is finite.
       title: of the vertical axis. base: name of the base optimizer.
-      name: prefix of all names inside the chart. interactive: add tooltips, and a legend that hides series.
+      name, interactive: as for `lines.figure`.
     """
-    import altair as alt
-
-    rhos, sizes = (sorted({row[column] for row in rows}) for column in ("rho", "num_params"))
+    rhos = sorted({row["rho"] for row in rows})
     names = {rho: f"SAM, ρ = {rho:g}" if rho else base for rho in rhos}
-    scale = alt.Scale(domain=list(names.values()), range=colors(len(rhos), ordered=True))
-    color = alt.Color("of:N", scale=scale, legend=alt.Legend())
-    hide = f"{name}_hidden" if interactive else None
-    x = axes.epochs(row["epoch"] for row in rows)
-    y_scale = alt.Scale(type="log", nice=False, padding=8)
-    ticks = axes.log_axis(row[column] for row in rows for column in ("eigenvalue", "edge") if column in row)
-    tables: dict[str, list[Row]] = {}
-    panels = []
-    for size in sizes:
-        here = [row for row in rows if row["num_params"] == size]
-        seeds, means = f"{name}_{size}", f"{name}_{size}_means"
-        tables[seeds] = [
-            {"of": names[row["rho"]], "seed": row["seed"], "epoch": short(row["epoch"])}
-            | {"value": short(row["eigenvalue"])}
-            for row in here
-            if row["eigenvalue"] > 0
-        ]
-        tables[means] = _means(here, names)
-        value, edge = (
-            alt.Y(f"{column}:Q", title=wrapped(title), scale=y_scale, axis=ticks) for column in ("value", "edge")
-        )
-        tips: dict[str, Any] = {}
-        if interactive:
-            tooltips = [
-                alt.Tooltip("of:N", title="series"),
-                *(alt.Tooltip(f"{c}:Q", title=c) for c in ("seed", "epoch")),
-            ]
-            tips["tooltip"] = [*tooltips, alt.Tooltip("value:Q", title=title, format=".4~g")]
-        each = alt.Chart(alt.NamedData(name=seeds), name=f"{seeds}_seeds").mark_line(strokeWidth=1)
-        mean = alt.Chart(alt.NamedData(name=means), name=f"{seeds}_mean").mark_line(strokeWidth=2.2)
-        limit = alt.Chart(alt.NamedData(name=means), name=f"{seeds}_edge").mark_line(strokeWidth=1.6, strokeDash=[5, 3])
-        layers = [
-            limit.encode(x=x, y=edge, color=color, opacity=opacity(0.9, hide)),
-            each.encode(x=x, y=value, color=color, detail="seed:N", opacity=opacity(0.35, hide), **tips),
-            mean.encode(x=x, y=value, color=color, opacity=opacity(1, hide)),
-        ]
-        panels.append(panel_chart(layers, (300, 260), title=f"{size:,} parameters"))
-    whole = alt.HConcatChart(hconcat=panels)
-    most = max(len({r["seed"] for r in rows if (r["rho"], r["num_params"]) == k}) for k in _cells(rows))
-    words = f"dashed: the edge of stability; thick lines: geometric mean of {most} seeds; thin lines: each seed"
-    if most == 1:
-        words = "dashed: the edge of stability; one seed"
-    params = [legend_selection(whole, name)] if interactive else []
-    heading = alt.Title("Curvature over training", subtitle=words)
-    shared = {"color": "shared", "y": "shared"}
-    return finish(whole, title=heading, datasets=tables, params=params, shared_or_independent=shared)
-
-
-def _cells(rows: Sequence[Mapping[str, Any]]) -> set[tuple[float, int]]:
-    return {(row["rho"], row["num_params"]) for row in rows}
+    shown = [
+        {"num_params": row["num_params"], "of": names[row["rho"]], "seed": row["seed"], "epoch": short(row["epoch"])}
+        | {column: short(row[column]) for column in ("eigenvalue", "edge") if row.get(column, 0) > 0}
+        for row in rows
+    ]
+    most = max(len({row["seed"] for row in here}) for here in by_part(rows, "rho").values())
+    words = f"; thick lines: geometric mean of {most} seeds; thin lines: each seed" if most > 1 else "; one seed"
+    return over_epochs(
+        shown,
+        [Column("eigenvalue", title, log_from=0, limit="edge")],
+        series=dict(zip(names.values(), colors(len(rhos), ordered=True), strict=True)),
+        title="Curvature over training",
+        notes=[f"dashed: the edge of stability{words}"],
+        name=name,
+        interactive=interactive,
+    )
 
 
 def _chosen(piece: Piece) -> Iterator[tuple[Row, Any]]:
@@ -131,30 +92,9 @@ def _chosen(piece: Piece) -> Iterator[tuple[Row, Any]]:
 
 def _rows(facts: Row, series: Mapping, eigenvalue: str, edge: str) -> list[Row]:
     """List the networks of a run for which an eigenvalue was measured; many are thinned evenly."""
-    by_epoch: dict[float, dict[str, float]] = {}
-    for row in series.get(facts["run"], ()):
-        if row["measurement"] == "edge" and row["value"] is not None and math.isfinite(row["value"]):
-            by_epoch.setdefault(row["epoch"], {})[row["quantity"]] = row["value"]
     rows = []
-    for epoch in sorted(epoch for epoch, values in by_epoch.items() if eigenvalue in values):
-        limit = {"edge": by_epoch[epoch][edge]} if by_epoch[epoch].get(edge, 0) > 0 else {}
-        rows.append(facts | {"epoch": epoch, "eigenvalue": by_epoch[epoch][eigenvalue]} | limit)
+    for row in by_epoch(series.get(facts["run"], ())):
+        if (top := row.get(f"edge.{eigenvalue}")) is not None:
+            limit = row.get(f"edge.{edge}", 0)
+            rows.append(facts | {"epoch": row["epoch"], "eigenvalue": top} | ({"edge": limit} if limit > 0 else {}))
     return widths.evenly(rows, _MOST_POINTS)
-
-
-def _means(rows: Sequence[Mapping[str, Any]], names: Mapping[float, str]) -> list[Row]:
-    """Average the logarithms over the seeds of each rho, at the epochs that all seeds share."""
-    groups: dict[tuple[float, float], list[Mapping[str, Any]]] = {}
-    seeds: dict[float, set[int]] = {}
-    for row in rows:
-        groups.setdefault((row["rho"], row["epoch"]), []).append(row)
-        seeds.setdefault(row["rho"], set()).add(row["seed"])
-    means = []
-    for (rho, epoch), group in groups.items():
-        mean: Row = {"of": names[rho], "epoch": short(epoch)}
-        for column, name in (("eigenvalue", "value"), ("edge", "edge")):
-            values = [row[column] for row in group if row.get(column, 0) > 0]
-            if len(values) == len(seeds[rho]):
-                mean[name] = short(float(np.exp(np.mean(np.log(values)))))
-        means.append(mean)
-    return means

@@ -5,19 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from flatwide.figures.lines import panel_chart
-from flatwide.figures.pieces import short
-from flatwide.figures.style import BASE, SAM, finish
+from flatwide.figures.drawing import Drawing, Row, evenly, panel, parameters, short
+from flatwide.figures.style import BASE, SAM
 
 _MOST_POINTS = 121
 _MARGIN = 0.15  # of the range of the targets, above and below it
 
-Row = dict[str, Any]
 
-
-def functions(
-    runs: Sequence[Mapping[str, Any]], *, base: str = "SGD", name: str = "functions", interactive: bool = False
-) -> Any:
+def functions(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
     """Draw the outputs of networks against their input: the base above, SAM below, one column per width.
 
     Each seed is a thin line, their mean a thick one, and the band is one standard deviation (n - 1) to either side. All
@@ -30,35 +25,24 @@ def functions(
     """
     import altair as alt
 
-    sizes = sorted({run["num_params"] for run in runs})
-    arms = [
-        shown for shown in (("base", base, BASE), ("sam", "SAM", SAM)) if any(run["arm"] == shown[0] for run in runs)
-    ]
-    low, high = _range(runs)
-    share: Row = {"scale": alt.Scale(domain=[low, high], nice=False, zero=False), "axis": alt.Axis(tickCount=5)}
-    tables: dict[str, list[Row]] = {}
-    rows = []
-    for arm, title, color in arms:
-        panels = []
-        for size in sizes:
-            here = [run for run in runs if (run["arm"], run["num_params"]) == (arm, size)]
-            stem = f"{name}_{arm}_{size}"
+    sizes, drawing = sorted({run["num_params"] for run in runs}), Drawing(name, interactive=interactive)
+    reach: Row = {"scale": alt.Scale(domain=list(_range(runs)), nice=False, zero=False), "axis": alt.Axis(tickCount=5)}
+    panels = []
+    for arm, title, color in (("base", base, BASE), ("sam", "SAM", SAM)):
+        of_arm = [run for run in runs if run["arm"] == arm]
+        for size in sizes if of_arm else ():
+            here = [run for run in of_arm if run["num_params"] == size]
             # Only the leftmost panel of a row has an axis title.
-            y = alt.Y("output:Q", title="output" if size == sizes[0] else None, **share)
-            layers = _layers(here, stem, y, color, tables, has_tooltips=interactive)
-            rho = "" if arm == "base" or not here else f", ρ = {here[0]['rho']:g}"
-            words = [f"{title}{rho}, {size:,} parameters"]
-            words += [f"spread {spread(here):.2g}"] if len(here) > 1 else []
-            panel = panel_chart(layers, (230, 190), title=words[0])
-            panel.title = alt.Title(words[0], subtitle=words[1:], fontSize=13)
-            panels.append(panel)
-        rows.append(alt.HConcatChart(hconcat=panels, spacing=14))
-    seeds = len({run["seed"] for run in runs})
-    band_meaning = f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed: no spread"
-    heading = alt.Title(
-        f"The functions of {base} and of SAM", subtitle=[f"thin lines: each seed; thick and band: {band_meaning}"]
-    )
-    return finish(alt.VConcatChart(vconcat=rows), title=heading, datasets=tables)
+            y = alt.Y("output:Q", title="output" if size == sizes[0] else None, **reach)
+            layers = _layers(drawing, here, f"{arm}_{size}", y, color)
+            rho = f", ρ = {here[0]['rho']:g}" if arm == "sam" and here else ""
+            words = [f"spread {spread(here):.2g}"] if len(here) > 1 else []
+            who = f"{title}{rho}, {parameters(size)}"
+            panels.append(panel(layers, (230, 190), who, subtitle=words, fontSize=13))
+    num_seeds = len({run["seed"] for run in runs})
+    band = f"mean and one standard deviation of {num_seeds} seeds" if num_seeds > 1 else "one seed: no spread"
+    notes = [f"thin lines: each seed; thick and band: {band}"]
+    return drawing.finish(panels, title=heading, notes=notes, columns=len(sizes))
 
 
 def spread(runs: Sequence[Mapping[str, Any]]) -> float:
@@ -77,36 +61,26 @@ def spread(runs: Sequence[Mapping[str, Any]]) -> float:
 def points(run: Mapping[str, Any]) -> list[Row]:
     """List the points of a function that a chart shows, evenly spaced on its grid."""
     grid, outputs = (np.asarray(run[name], float).ravel() for name in ("grid", "outputs"))
-    chosen = np.unique(np.linspace(0, len(grid) - 1, min(len(grid), _MOST_POINTS)).round().astype(int))
-    return [{"input": short(x), "output": short(y)} for x, y in zip(grid[chosen], outputs[chosen], strict=True)]
+    return [{"input": short(grid[at]), "output": short(outputs[at])} for at in evenly(len(grid), _MOST_POINTS)]
 
 
-def _layers(
-    runs: Sequence[Mapping[str, Any]],
-    stem: str,
-    y: Any,
-    color: str,
-    tables: dict[str, list[Row]],
-    *,
-    has_tooltips: bool,
-) -> list[Any]:
-    """Draw the functions of one arm and width; the rows go into `tables`."""
+def _layers(drawing: Drawing, runs: Sequence[Mapping[str, Any]], stem: str, y: Any, color: str) -> list[Any]:
+    """Draw the functions of one arm and width."""
     import altair as alt
 
     x = alt.X("input:Q", title="input", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(grid=False, tickCount=5))
-    tables[f"{stem}_lines"] = [row | {"seed": run["seed"]} for run in runs for row in points(run)]
-    tables[f"{stem}_averages"] = _averages(runs)
-    tables[f"{stem}_examples"] = _examples(runs)
-    data = {kind: alt.NamedData(name=f"{stem}_{kind}") for kind in ("lines", "averages", "examples")}
-    tips: Row = {"tooltip": [alt.Tooltip(f"{c}:Q") for c in ("seed", "input", "output")]} if has_tooltips else {}
-    band = alt.Chart(data["averages"], name=f"{stem}_band").mark_area(color=color, opacity=0.2, clip=True)
-    seeds = alt.Chart(data["lines"], name=f"{stem}_seeds")
+    drawing.add(f"{stem}_lines", (row | {"seed": run["seed"]} for run in runs for row in points(run)))
+    drawing.add(f"{stem}_averages", _averages(runs))
+    drawing.add(f"{stem}_examples", _examples(runs))
+    band, mean = (drawing.view(f"{stem}_averages", f"{stem}_{kind}") for kind in ("band", "mean"))
+    seeds = drawing.view(f"{stem}_lines", f"{stem}_seeds")
+    dots = drawing.view(f"{stem}_examples", f"{stem}_dots").mark_circle(color="black", size=30, opacity=1)
+    band = band.mark_area(color=color, opacity=0.2, clip=True)
     seeds = seeds.mark_line(color=color, strokeWidth=1, opacity=0.55, clip=True)
-    mean = alt.Chart(data["averages"], name=f"{stem}_mean").mark_line(color=color, strokeWidth=2.5, clip=True)
-    dots = alt.Chart(data["examples"], name=f"{stem}_dots").mark_circle(color="black", size=30, opacity=1)
+    mean = mean.mark_line(color=color, strokeWidth=2.5, clip=True)
     return [
         band.encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q")),
-        seeds.encode(x=x, y=y, detail="seed:N", **tips),
+        seeds.encode(x=x, y=y, detail="seed:N", **drawing.tips({"seed": "seed"}, input="input", output="output")),
         mean.encode(x=x, y=alt.Y("output:Q")),
         dots.encode(x=x, y=alt.Y("output:Q")),
     ]
@@ -114,9 +88,8 @@ def _layers(
 
 def _averages(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Average the functions of several seeds at the drawn points; a single seed has no band."""
-    each = [points(run) for run in runs]
     averages = []
-    for rows in zip(*each, strict=True):
+    for rows in zip(*map(points, runs), strict=True):
         values = np.array([row["output"] for row in rows])
         row: Row = {"input": rows[0]["input"], "output": short(values.mean())}
         if len(values) > 1:

@@ -4,15 +4,14 @@ Both figures take the table of `analysis.gain.pair_seeds`, with a column `part` 
 every seed. Tooltips show its other columns: `rho`, `base_run` and `sam_run`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flatwide.figures import axes, lines
-from flatwide.figures.labels import is_percent, label, wrapped
+from flatwide.figures.labels import factor, label, wrapped
 from flatwide.figures.style import BASE, GREEN, SAM, colors
-from flatwide.figures.tables import Table, to_rows
+from flatwide.figures.tables import Table, by_part, to_rows
 
-_BEST = "at the best ρ"
 _CORRECTED = (
     "corrected: each seed at the ρ chosen on the other seeds, with a 95 % interval that accounts for the choice"
 )
@@ -43,21 +42,14 @@ def gain_against_width(
       is_ordered: whether the parts have an order, which their colours then follow.
       name, interactive: as for `lines.figure`.
     """
-    import altair as alt
-
-    rows = to_rows(pairs)
-    drawn = _gain_lines(
-        rows, metric_name=metric_name, across=across, corrected=corrected, paper=paper, is_ordered=is_ordered
-    )
-    note = _CORRECTED if corrected is not None else ""
-    y = alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=axes.padded_scale(), axis=_ticks())
+    domain = Domain("", pairs, metric_name, corrected, is_ordered)
     return lines.figure(
-        [lines.Panel("", drawn)],
+        [lines.Panel("", _gain_lines(domain, "SAM", across, paper))],
         name=name,
         title=f"Gain of SAM over {base}",
-        across=_across(rows, across),
-        y=y,
-        note=note,
+        across=lines.Across(across),
+        y=value_axis("gain", metric_name),
+        note="" if corrected is None else _CORRECTED,
         has_zero=True,
         interactive=interactive,
     )
@@ -79,30 +71,17 @@ def gain_of_domains(panels: Sequence[Domain], *, name: str = "gain_of_domains", 
     Args:
       name, interactive: as for `lines.figure`.
     """
-    import altair as alt
-
-    drawn = []
-    for panel in panels:
-        rows = to_rows(panel.pairs)
-        panel_lines = _gain_lines(
-            rows,
-            metric_name=panel.metric_name,
-            across="num_params",
-            corrected=panel.corrected,
-            paper=None,
-            is_ordered=panel.is_ordered,
-        )
-        # All domains share one legend, so a line is named by what it shows and not by its domain.
-        panel_lines = [line._replace(name=_BEST if line.name == "SAM" else line.name) for line in panel_lines]
-        title = wrapped(label("gain", metric_name=panel.metric_name))
-        y = alt.Y("value:Q", title=title, scale=axes.padded_scale(), axis=_ticks())
-        drawn.append(lines.Panel(panel.title, panel_lines, _across(rows, "num_params"), y))
+    across = lines.Across("num_params")
     return lines.figure(
-        drawn,
+        # All domains share one legend, so a line is named by what it shows and not by its domain.
+        [
+            lines.Panel(each.title, _gain_lines(each, "at the best ρ"), across, value_axis("gain", each.metric_name))
+            for each in panels
+        ],
         name=name,
         title="Gain of SAM over its base optimizer",
-        across=_across([], "num_params"),
-        y=alt.Y("value:Q"),
+        across=across,
+        y=value_axis("gain", ""),
         note=_CORRECTED if any(panel.corrected is not None for panel in panels) else "",
         has_zero=True,
         interactive=interactive,
@@ -110,33 +89,21 @@ def gain_of_domains(panels: Sequence[Domain], *, name: str = "gain_of_domains", 
 
 
 def _gain_lines(
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    metric_name: str,
-    across: str,
-    corrected: "Table | None",
-    paper: "Table | None",
-    is_ordered: bool,
+    domain: Domain, plain: str, across: str = "num_params", paper: "Table | None" = None
 ) -> list[lines.Line]:
-    """Return the lines of the gain: one per part, the corrected one, and the paper's hollow points."""
-    factor = _factor(metric_name)
-    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
-    palette = [SAM] if len(parts) == 1 else colors(len(parts), ordered=is_ordered)
+    """Return the lines of the gain: one per part or a `plain` one, the corrected one, and the paper's hollow points."""
+    share: dict[str, Any] = {"x": across, "factor": factor(domain.metric_name)}
+    facts: dict[str, Any] = {"run": "sam_run", "rho": "best_rho"}
+    parts = by_part(to_rows(domain.pairs))
+    palette = [SAM] if len(parts) == 1 else colors(len(parts), ordered=domain.is_ordered)
     drawn = []
-    for part, color in zip(parts, palette, strict=True):
-        here = [row for row in rows if row.get("part", "") == part]
-        drawn.append(lines.Line(part or "SAM", color, _dots(here, "gain", "sam_run", across, factor)))
-        printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
-        drawn += _printed(printed, {"gain": color}, across, factor)
-    if corrected is not None:
-        corrected_rows = to_rows(corrected)
-        dots = _dots([row for row in corrected_rows if "seed" in row], "gain", "sam_run", across, factor)
-        means = [
-            {"x": row[across], "mean": factor * row["gain"]} | {k: factor * row[k] for k in ("low", "high") if k in row}
-            for row in corrected_rows
-            if "seed" not in row
-        ]
-        drawn.append(lines.Line("corrected for the choice of ρ", GREEN, dots, means))
+    for (part, rows), color in zip(parts.items(), palette, strict=True):
+        drawn.append(lines.Line(part or plain, color, lines.dots(rows, "gain", **share, **facts)))
+        drawn += lines.hollow(to_rows(paper), "gain", color, part=part, **share)
+    if domain.corrected is not None:
+        seeds, means = ([row for row in to_rows(domain.corrected) if ("seed" in row) == has] for has in (True, False))
+        dots = lines.dots(seeds, "gain", **share, **facts)
+        drawn.append(lines.Line("corrected for the choice of ρ", GREEN, dots, lines.intervals(means, "gain", **share)))
     return drawn
 
 
@@ -156,73 +123,31 @@ def metric_against_width(
     Args: as for `gain_against_width`; the rows of `pairs` and of `paper` have `base` or `sam` or both.
       metric: column that the values come from, for the axis title.
     """
-    import altair as alt
-
-    rows, factor = to_rows(pairs), _factor(metric_name)
-    arms = [arm for arm in (("base", base, BASE), ("sam", "SAM", SAM)) if any(arm[0] in row for row in rows)]
+    share: dict[str, Any] = {"x": across, "factor": factor(metric_name)}
+    rows = [{"base_rho": 0.0} | row for row in to_rows(pairs)]
+    arms = {"base": (base, BASE, "base_rho"), "sam": ("SAM", SAM, "best_rho")}
+    arms = {arm: shown for arm, shown in arms.items() if any(arm in row for row in rows)}
     panels = []
-    for part in dict.fromkeys(row.get("part", "") for row in rows):
-        here = [row for row in rows if row.get("part", "") == part]
-        drawn = [lines.Line(title, color, _dots(here, arm, f"{arm}_run", across, factor)) for arm, title, color in arms]
-        printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
-        drawn += _printed(printed, {arm: color for arm, _, color in arms}, across, factor)
+    for part, here in by_part(rows).items():
+        drawn = [
+            lines.Line(title, color, lines.dots(here, arm, **share, run=f"{arm}_run", rho=rho))
+            for arm, (title, color, rho) in arms.items()
+        ]
+        for arm, (_, color, _) in arms.items():
+            drawn += lines.hollow(to_rows(paper), arm, color, part=part, **share)
         panels.append(lines.Panel(part, drawn))
-    y = alt.Y("value:Q", title=label(metric, metric_name=metric_name), scale=axes.padded_scale(), axis=_ticks())
     return lines.figure(
         panels,
         name=name,
-        title=" and ".join(title for _, title, _ in arms),
-        across=_across(rows, across),
-        y=y,
+        title=" and ".join(title for title, _, _ in arms.values()),
+        across=lines.Across(across),
+        y=value_axis(metric, metric_name),
         interactive=interactive,
     )
 
 
-def _factor(metric_name: str) -> int:
-    return 100 if is_percent(metric_name) else 1
-
-
-def _ticks() -> Any:
+def value_axis(column: str, metric_name: str) -> Any:
+    """Return the vertical axis of a metric or of its gain."""
     import altair as alt
 
-    return alt.Axis(tickCount=6)
-
-
-def _across(rows: Sequence[Mapping[str, Any]], column: str) -> lines.Across:
-    return lines.Across(column, sorted({row[column] for row in rows}))
-
-
-def _dots(rows: Sequence[Mapping[str, Any]], column: str, run: str, across: str, factor: int) -> list[dict[str, Any]]:
-    """List the dots of a line, with the values of their tooltips."""
-    dots = []
-    for row in rows:
-        if column in row:
-            facts = {
-                "run": row.get(run),
-                "rho": 0.0 if column == "base" else row.get("best_rho"),
-                "seed": row.get("seed"),
-            }
-            facts = {name: value for name, value in facts.items() if value is not None}
-            dots.append({"x": row[across], "value": factor * row[column]} | facts)
-    return dots
-
-
-def _band(row: Mapping[str, Any], column: str, factor: int) -> dict[str, float]:
-    """Return the ends of the band that the paper gives around a value, if any."""
-    band = row.get(f"{column}_band")
-    return {} if band is None else {"low": factor * (row[column] - band), "high": factor * (row[column] + band)}
-
-
-def _printed(
-    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], across: str, factor: int
-) -> list[lines.Line]:
-    """Return the paper's hollow points, in the colours of the lines they belong to."""
-    paper_lines = []
-    for column, color in columns.items():
-        rows_with_value = [row for row in rows if row.get(column) is not None]
-        means = [
-            {"x": row[across], "mean": factor * row[column]} | _band(row, column, factor) for row in rows_with_value
-        ]
-        if means:
-            paper_lines.append(lines.Line(lines.PAPER, color, [], means, is_hollow=True))
-    return paper_lines
+    return alt.Y("value:Q", title=wrapped(label(column, metric_name=metric_name)), **axes.scaled())

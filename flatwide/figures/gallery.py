@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from flatwide import paper
-from flatwide.analysis import estimates, fields, gain, rho, table
+from flatwide.analysis import fields, gain, rho, table
 from flatwide.analysis.widths import Width
 from flatwide.catalogue.entries import SECTIONS
 from flatwide.figures import study_curves
-from flatwide.figures.beside_paper import at_equal_compute, by_rho
-from flatwide.figures.gain import Domain, gain_against_width, gain_of_domains, metric_against_width
-from flatwide.figures.labels import label
+from flatwide.figures.against import at_equal_compute, by_axes, by_sparsity, by_width, corrected_gain
+from flatwide.figures.beside_paper import by_rho
+from flatwide.figures.drawing import Row
+from flatwide.figures.gain import Domain, gain_of_domains
+from flatwide.figures.labels import capital, label
 from flatwide.figures.measured_gallery import measured_figures
-from flatwide.figures.other_axes import by_axes, by_sparsity
 from flatwide.figures.pieces import (
     DOMAINS,
     GAIN,
@@ -32,9 +33,10 @@ from flatwide.figures.pieces import (
     Look,
     Piece,
     arrange,
-    capital,
     dots,
+    ends,
     interval,
+    pages,
     printed,
     seeds_of,
     slug,
@@ -46,8 +48,8 @@ from flatwide.figures.rho import best_rho_against_width, heat_map
 def gallery(
     split: table.Split,
     *,
-    curves: Mapping[str, list[dict[str, Any]]] | None = None,
-    series: Mapping[str, list[dict[str, Any]]] | None = None,
+    curves: Mapping[str, list[Row]] | None = None,
+    series: Mapping[str, list[Row]] | None = None,
     arrays: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     interactive: bool = False,
     are_ours: bool = True,
@@ -97,24 +99,23 @@ def _figures(
     pieces: Sequence[Piece],
     look: Look,
     *,
-    curves: Mapping[str, list[dict[str, Any]]],
-    series: Mapping[str, list[dict[str, Any]]],
+    curves: Mapping[str, list[Row]],
+    series: Mapping[str, list[Row]],
     arrays: Mapping[tuple[str, str], Mapping[str, Any]],
     interactive: bool,
 ) -> list[Figure]:
     """Draw every figure of a domain."""
     look = look._replace(interactive=interactive)
-    groups = [pieces[start : start + MOST_PARTS] for start in range(0, len(pieces), MOST_PARTS)]
-    figures = []
+    are_few, figures = len(pieces) <= MOST_PIECES, []
     if len(pieces) > MOST_PARTS:
         figures += _overview(pieces, look)
-    for index, group in enumerate(groups if len(pieces) <= MOST_PIECES else []):
-        ending = look.ending + (f"_{index + 1}" if len(groups) > 1 else "")
-        figures += [*_by_width(group, look, ending), *_rhos(group, look, ending), *by_rho(group, look, ending)]
-    figures += [*by_axes(pieces, look), *by_sparsity(pieces, look), *at_equal_compute(pieces, look)]
-    for piece in pieces if curves and len(pieces) <= MOST_PIECES else []:
-        ending = look.ending + (f"_{slug(piece.name)}" if piece.name else "")
-        figures += _training(piece, look, curves, max(12, 40 // len(pieces)), ending)
+    for page, group in pages(pieces, MOST_PARTS) if are_few else ():
+        for draw in (by_width, _rhos, by_rho):
+            figures += draw(group, look, look.ending + page)
+    for draw in (by_axes, by_sparsity, at_equal_compute):
+        figures += draw(pieces, look)
+    for piece in pieces if curves and are_few else ():
+        figures += _training(piece, look, curves, max(12, 40 // len(pieces)))
     figures += measured_figures(pieces, look, series=series, arrays=arrays)
     order = [GAIN, RHO, TRAINING, *SECTIONS]
     return sorted(figures, key=lambda figure: order.index(figure.section))
@@ -132,26 +133,17 @@ def _of_domain(figure: Figure, domain: str) -> Figure:
     return figure._replace(chart=chart, domain=domain)
 
 
-def _panels(pieces: Sequence[Piece], look: Look, name: str) -> Iterator[tuple[Domain, list[dict[str, Any]]]]:
+def _panels(pieces: Sequence[Piece], look: Look, name: str) -> Iterator[tuple[Domain, list[Row]]]:
     """Return the panel of a domain in the figure of all domains, with its rows; nothing without a gain."""
     gains = [row for piece in pieces[:MOST_PARTS] for row in seeds_of(piece) if "gain" in row]
     if gains:
-        corrected = _corrected(pieces[0]) if len(pieces) == 1 else None
+        corrected = corrected_gain(pieces[0]) if len(pieces) == 1 else None
         front = {"domain": name, "metric_name": look.metric_name}
-        title = f"{name}, over {look.base}"
-        panel = Domain(
-            title=title,
-            pairs=gains,
-            metric_name=look.metric_name,
-            corrected=corrected,
-            is_ordered=look.is_ordered,
-        )
+        panel = Domain(f"{name}, over {look.base}", gains, look.metric_name, corrected, look.is_ordered)
         yield panel, [front | row for row in gains + (corrected or [])]
 
 
-def _every_domain(
-    panels: Sequence[tuple[Domain, list[dict[str, Any]]]], *, interactive: bool, are_ours: bool
-) -> Iterator[Figure]:
+def _every_domain(panels: Sequence[tuple[Domain, list[Row]]], *, interactive: bool, are_ours: bool) -> Iterator[Figure]:
     """Draw the gain against width in every domain."""
     if panels:
         rows = [row for _, rows in panels for row in rows]
@@ -171,85 +163,25 @@ def _every_domain(
 
 def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     """Draw the gain of every part and width as a heat map."""
-    rows = []
-    for piece in pieces:
-        for row in gain.rows(piece.part):
-            if np.isfinite(row["gain"]):
-                names = ("num_params", "best_rho", "gain", "standard_error", "num_seeds", "num_diverged")
-                rows.append({"part": piece.name} | {name: row[name] for name in names} | {"is_best": False})
+    names = ("num_params", "best_rho", "gain", "standard_error", "num_seeds", "num_diverged")
+    rows = [
+        {"part": piece.name} | {name: row[name] for name in names} | {"is_best": False}
+        for piece in pieces
+        for row in gain.rows(piece.part)
+        if np.isfinite(row["gain"])
+    ]
+    many = " There are too many settings for separate figures: select some of them."
     if rows:
+        name = f"gain_overview{look.ending}"
         yield Figure(
-            name=f"gain_overview{look.ending}",
+            name=name,
             title=f"Gain of SAM over {look.base}, all settings",
             caption=f"Mean gain of SAM at its best ρ over {look.base}, averaged over seeds, for every setting (rows) "
-            "and size (columns)."
-            + (
-                ""
-                if len(pieces) <= MOST_PIECES
-                else " There are too many settings for separate figures: select some of them."
-            ),
-            chart=heat_map(rows, down="part", metric=look.metric, **look.of_metric, name=f"gain_overview{look.ending}"),
+            f"and size (columns).{many if len(pieces) > MOST_PIECES else ''}",
+            chart=heat_map(rows, down="part", metric=look.metric, **look.of_metric, name=name),
             data=rows,
             section=GAIN,
         )
-
-
-def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
-    """Draw gain and metric against width."""
-    rows = [row for piece in group for row in seeds_of(piece)]
-    if not rows:
-        return
-    beside = printed(group, look)
-    words = " Hollow points are the paper's values at the same sizes." if beside else ""
-    several = " Each line is one setting of the axes other than width." if len(group) > 1 else ""
-    gains, bars = [row for row in rows if "gain" in row], interval(rows, "part", "num_params")
-    if gains:
-        corrected = _corrected(group[0]) if len(group) == 1 else None
-        more = ""
-        if corrected:
-            more = " The second line removes selection bias across seeds: each seed uses the ρ chosen on the others."
-        yield Figure(
-            name=f"gain_by_width{ending}",
-            title=f"Gain of SAM over {look.base}, by size",
-            caption=f"Improvement of SAM at its best ρ over {look.base}, against network size. Above the dashed line "
-            f"SAM is better. {look.dots} {bars}" + several + more + words,
-            chart=gain_against_width(
-                gains,
-                **look.of_metric,
-                corrected=corrected,
-                paper=beside,
-                is_ordered=look.is_ordered,
-                name=f"gain_by_width{ending}",
-            ),
-            data=gains + (corrected or []),
-            section=GAIN,
-        )
-    yield Figure(
-        name=f"metric_by_width{ending}",
-        title=f"{capital(label(look.metric, metric_name=look.metric_name))}, by size",
-        caption=f"Final value of {look.base} and of SAM (at its best ρ), against network size. Each small dot is one "
-        "run. " + bars + words,
-        chart=metric_against_width(
-            rows, **look.of_metric, metric=look.metric, paper=beside, name=f"metric_by_width{ending}"
-        ),
-        data=rows,
-        section=GAIN,
-    )
-
-
-def _corrected(piece: Piece) -> list[dict[str, Any]] | None:
-    """List the corrected gain of each seed and width; None if there was no choice to correct."""
-    rows = []
-    for width in piece.widths:
-        comparison = width.comparison
-        if comparison.is_usable and comparison.num_sam > 1:
-            correction, scores = comparison.gain, comparison.scored.scores
-            size = {"num_params": width.num_params, "of": "corrected"}
-            rows += [
-                size | {"seed": s, "gain": float(score)} for s, score in zip(comparison.seeds, scores, strict=True)
-            ]
-            rows.append(size | {"gain": correction.value, "low": correction.low, "high": correction.high})
-    return rows or None
 
 
 def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
@@ -257,42 +189,35 @@ def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     best, seeds, rows = [], [], []
     has_base = any(np.isfinite(width.values[:, 0]).any() for piece in group for width in piece.widths)
     for piece in group:
-        part = {"part": piece.name} if piece.name else {}
+        part = piece.front
         best += [part | row for row in rho.rows(piece.part)]
         for width in piece.widths:
             for index, seed in enumerate(width.seeds):
                 scores = width.choices[index, [1 + candidate for candidate in width.candidates]]
                 if len(scores) and np.isfinite(scores).all():
-                    seed_rho = width.rhos[width.candidates[int(estimates.choose(scores[None]))]]
-                    seeds.append(part | {"num_params": width.num_params, "seed": seed, "best_rho": seed_rho})
+                    best_rho = width.at([index]).best_rho
+                    seeds.append(part | {"num_params": width.num_params, "seed": seed, "best_rho": best_rho})
             rows += [part | row for row in _summaries(width, piece.names, has_base)]
     if len({row["rho"] for row in rows if row["rho"] > 0}) < 2:
         return
+    has_seeds = any(row["num_seeds"] > 1 for row in rows)
     if any(np.isfinite(row["best_rho"]) for row in best):
-        has_seeds = any(row["num_seeds"] > 1 for row in rows)
-        yield _best_rho(best, seeds, printed(group, look), look, ending, has_seeds=has_seeds)
+        beside = [row for row in printed(group, look) if row["best_rho"] is not None]
+        yield _best_rho(best, seeds, beside, look, f"best_rho_by_width{ending}", has_seeds=has_seeds)
     if any(row["num_seeds"] for row in rows):
-        yield _rho_map(rows, look, ending, of="gain" if has_base else "mean")
+        yield _rho_map(rows, look, f"rho_by_width{ending}", is_gain=has_base)
 
 
 def _best_rho(
-    best: list[dict[str, Any]],
-    seeds: list[dict[str, Any]],
-    beside: Sequence[dict[str, Any]],
-    look: Look,
-    ending: str,
-    *,
-    has_seeds: bool,
+    best: list[Row], seeds: list[Row], beside: list[Row], look: Look, name: str, *, has_seeds: bool
 ) -> Figure:
     """Draw the best rho against width, with the paper's values `beside` it."""
     import pandas as pd
 
-    beside = [row for row in beside if row["best_rho"] is not None]
     bars = "One seed: no interval."
     if has_seeds:
         bars = "Bars span the ρ that are statistically indistinguishable from it (95 % confidence set). A small dot is "
         bars += "the best ρ of a single seed, larger if several seeds agree."
-    name = f"best_rho_by_width{ending}"
     return Figure(
         name=name,
         title="Best ρ, by size",
@@ -305,24 +230,25 @@ def _best_rho(
     )
 
 
-def _rho_map(rows: list[dict[str, Any]], look: Look, ending: str, *, of: str) -> Figure:
+def _rho_map(rows: list[Row], look: Look, name: str, *, is_gain: bool) -> Figure:
     """Draw the gain or the metric of every rho and width."""
-    rows = [row for row in rows if of == "mean" or row["rho"] > 0]
-    quantity = f"gain over {look.base}" if of == "gain" else label(look.metric, metric_name=look.metric_name)
+    rows = [row for row in rows if not is_gain or row["rho"] > 0]
+    quantity = f"gain over {look.base}" if is_gain else label(look.metric, metric_name=look.metric_name)
     has_seeds = any(row["num_seeds"] > 1 for row in rows)
     colors = f"Mean {quantity} over seeds" if has_seeds else f"{capital(quantity)} of one seed"
+    of = "gain" if is_gain else "mean"
     return Figure(
-        name=f"rho_by_width{ending}",
+        name=name,
         title=f"{capital(quantity)}, by ρ and size",
         caption=f"{colors}, for every ρ (rows) and size (columns). Black frames mark the best ρ of each size. If a "
         "frame is at the edge of the grid, a better ρ may lie beyond it.",
-        chart=heat_map(rows, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
+        chart=heat_map(rows, of=of, metric=look.metric, **look.of_metric, name=name),
         data=rows,
         section=RHO,
     )
 
 
-def _summaries(width: Width, names: Mapping, has_base: bool) -> Iterator[dict[str, Any]]:
+def _summaries(width: Width, names: Mapping, has_base: bool) -> Iterator[Row]:
     """Summarize each rho of a width."""
     for index, value in enumerate((0.0, *width.rhos)):
         column = width.values[:, index]
@@ -338,47 +264,27 @@ def _summaries(width: Width, names: Mapping, has_base: bool) -> Iterator[dict[st
         yield row | ({"gain": float(gains.mean())} if len(gains) and has_base else {})
 
 
-def _training(
-    piece: Piece, look: Look, curves: Mapping[str, list[dict[str, Any]]], most_points: int, ending: str
-) -> Iterator[Figure]:
+def _training(piece: Piece, look: Look, curves: Mapping[str, list[Row]], most_points: int) -> Iterator[Figure]:
     """Draw the curves of the smallest and largest width, and of widths with curves in the paper."""
-    printed = paper.curves_beside(piece.runs, ("running_train_loss", "test_metric"))
-    sizes = {row["num_params"] for row in printed} | {width.num_params for width in (piece.widths[0], piece.widths[-1])}
-    chosen = []
-    for width in (width for width in piece.widths if width.num_params in sizes):
-        for seed in width.seeds:
-            for arm, value in (("base", 0.0), ("sam", width.best_rho)):
-                run = piece.names.get((width.value, value, seed))
-                if run in curves:
-                    chosen.append({"run": run, "arm": arm, "num_params": width.num_params, "rho": value, "seed": seed})
+    shown = ("running_train_loss", "test_metric")
+    beside = paper.curves_beside(piece.runs, shown)
+    chosen = [facts for facts in ends(piece, (row["num_params"] for row in beside)) if facts["run"] in curves]
     if not chosen:
         return
-    title = "Training" + (f", {piece.name}" if piece.name else "")
+    name = f"training_curves{look.ending}{piece.ending}"
+    hollow = " Hollow points are the paper's loss of SAM; it does not state ρ or the learning rate."
     yield Figure(
-        name=f"training_curves{ending}",
-        title=title,
+        name=name,
+        title=piece.titled("Training"),
         caption=f"Training curves of {look.base} and of SAM at its best ρ, at the smallest and the largest size"
-        f"{' and those of the paper' if printed else ''}. {study_curves.explained(chosen)} At most "
+        f"{' and those of the paper' if beside else ''}. {study_curves.explained(chosen)} At most "
         f"{most_points} evaluations of a run are drawn. The training loss is the mean over the steps since the "
-        "previous evaluation."
-        + (" Hollow points are the paper's loss of SAM; it does not state ρ or the learning rate." if printed else ""),
+        f"previous evaluation.{hollow if beside else ''}",
         chart=study_curves.study_curves(
-            chosen,
-            curves,
-            **look.of_metric,
-            paper=printed,
-            most_points=most_points,
-            name=f"training_curves{ending}",
+            chosen, curves, **look.of_metric, paper=beside, most_points=most_points, name=name
         ),
         data=[
-            {
-                "run": run["run"],
-                "arm": run["arm"],
-                "num_params": run["num_params"],
-                "rho": run["rho"],
-                "seed": run["seed"],
-            }
-            | {name: row[name] for name in ("step", "epoch", "running_train_loss", "test_metric") if name in row}
+            run | {column: row[column] for column in ("step", "epoch", *shown) if column in row}
             for run in chosen
             for row in curves[run["run"]]
         ],

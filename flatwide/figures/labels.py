@@ -47,7 +47,7 @@ def label(name: str, *, metric_name: str = "metric") -> str:
     title = LABELS.get(name, name)
     if "{metric}" not in title:
         return title
-    unit = {"gain": " (points)"}.get(name, " (%)") if is_percent(metric_name) else ""
+    unit = {"gain": " (points)"}.get(name, " (%)") if factor(metric_name) == 100 else ""
     return title.format(metric=metric_name.replace("_", " ")) + unit
 
 
@@ -59,14 +59,19 @@ def wrapped(title: str) -> str | list[str]:
     return textwrap.wrap(words, _MOST_LETTERS) + ([f"({unit}"] if bracket else [])
 
 
+def capital(text: str) -> str:
+    """Capitalize the first letter of a text."""
+    return text[:1].upper() + text[1:]
+
+
 def setting(text: str) -> str:
     """Return the name of a setting with tuples of layer sizes as `300-100`, the way papers write them."""
     return re.sub(r"\((\d+(?:, \d+)*),?\)", lambda sizes: sizes[1].replace(", ", "-"), text)
 
 
-def is_percent(metric_name: str) -> bool:
-    """Whether figures show a metric in percent."""
-    return metric_name in FRACTION_METRICS
+def factor(metric_name: str) -> int:
+    """Return what figures multiply a metric by: 100 for a fraction, which they show in percent."""
+    return 100 if metric_name in FRACTION_METRICS else 1
 
 
 def num_seeds(counts: Iterable[int]) -> str:

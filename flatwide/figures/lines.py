@@ -1,21 +1,25 @@
 """Lines against size: a dot per seed, joined means with intervals, and published values as hollow points."""
 
 import itertools
+import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import estimates
+from flatwide.figures.drawing import Drawing, Row, panel, short
 from flatwide.figures.labels import label, num_seeds
-from flatwide.figures.style import GREY, finish
+from flatwide.figures.style import GREY
 
 if TYPE_CHECKING:
     import altair as alt
 
 PAPER = "paper (Shin et al. 2025)"
-NO_INTERVAL = "one seed: no interval"
-_TOOLTIPS = {"run": "run", "rho": "ρ", "seed": "seed", "count": "number of seeds"}
+SEEDS = "small dots: each seed; large points and bars: mean and 95 % t interval of {seeds}"
+_MARGIN = 24  # pixels at each end of a logarithmic axis
+_SMALL = 300  # pixels: width of one of several panels
+_FACTS = {"run": "run", "rho": "ρ", "seed": "seed", "count": "number of seeds"}
 
 
 class Line(NamedTuple):
@@ -27,44 +31,53 @@ class Line(NamedTuple):
 
     name: str
     color: str
-    dots: list[dict[str, Any]]
-    means: list[dict[str, Any]] | None = None
+    dots: list[Row]
+    means: list[Row] | None = None
     is_hollow: bool = False  # published values: points without a line
 
 
 class Across(NamedTuple):
-    """Horizontal axis: its column, and its values from left to right."""
+    """Horizontal axis: its column, and its values from left to right; those of the lines are added."""
 
     column: str
-    values: list[Any]
+    values: Sequence[Any] = ()
 
     @property
     def is_log(self) -> bool:
         """Whether the axis is logarithmic; otherwise its values are equally spaced."""
         return self.column.startswith("num_") and len(self.values) > 1 and min(self.values) > 0
 
+    def reaching(self, panels: Iterable["Panel"]) -> "Across":
+        """Return an axis with all positions of some panels."""
+        every = {row["x"] for each in panels for line in each.lines for row in (*line.dots, *(line.means or ()))}
+        return Across(self.column, sorted({*self.values, *every}))
+
     def encode(self) -> "alt.X":
         """Return its encoding channel."""
         import altair as alt
 
+        ticks: Row = {"grid": False, "labelOverlap": "greedy", "labelSeparation": 8}
         if self.is_log:
             # A ratio below 1 is printed as 0.5, not as 500m.
-            number = ".3~s" if min(self.values) >= 1 else ".3~g"
-            ticks = alt.Axis(values=self.values, format=number, grid=False, labelOverlap="greedy", labelSeparation=8)
-            return alt.X(
-                "x:Q", title=label(self.column), scale=alt.Scale(type="log", nice=False, padding=24), axis=ticks
-            )
-        return self.encode_ordinal()
+            axis = alt.Axis(values=self.values, format=".3~s" if min(self.values) >= 1 else ".3~g", **ticks)
+            scale = alt.Scale(type="log", nice=False, padding=_MARGIN)
+        else:
+            texts = f"format({json.dumps(self.values)}[datum.value], '{self.number}')"
+            axis = alt.Axis(values=list(range(len(self.values))), labelExpr=texts, **ticks)
+            scale = alt.Scale(domain=[-0.5, len(self.values) - 0.5], nice=False, zero=False)
+        return alt.X("x:Q", title=label(self.column), scale=scale, axis=axis)
 
-    def encode_ordinal(self) -> "alt.X":
-        """Return its encoding channel with equally spaced values."""
-        import altair as alt
-
-        title, counts = label(self.column), self.column.startswith("num_")
+    @property
+    def number(self) -> str:
+        """Format of its values when they are equally spaced."""
         # Sparsities are ratios of counts; radii are printed as they were given.
-        number = ".3~s" if counts else ".3~r" if self.column == "sparsity" else ",~r"
-        ticks = alt.Axis(labelAngle=0, grid=False, labelOverlap="greedy", format=number)
-        return alt.X("x:O", title=title, sort=self.values, axis=ticks)
+        return ".3~s" if self.column.startswith("num_") else ".3~r" if self.column == "sparsity" else ",~r"
+
+    def at(self, value: Any, width: int, shift: float) -> float:
+        """Return the position of a value, offset by `shift` pixels, in a panel of this width."""
+        if self.is_log:
+            return short(value * (self.values[-1] / self.values[0]) ** (shift / (width - 2 * _MARGIN)), digits=6)
+        return short(self.values.index(value) + shift / self.step(width), digits=6)
 
     def step(self, width: int) -> float:
         """Return the smallest distance between two values, in pixels, in a panel of this width."""
@@ -72,7 +85,7 @@ class Across(NamedTuple):
             return width / max(len(self.values), 1)
         logarithms = [math.log(value) for value in self.values]
         gaps = [b - a for a, b in itertools.pairwise(logarithms)]
-        return (width - 48) * min(gaps) / (logarithms[-1] - logarithms[0])
+        return (width - 2 * _MARGIN) * min(gaps) / (logarithms[-1] - logarithms[0])
 
 
 class Panel(NamedTuple):
@@ -82,6 +95,75 @@ class Panel(NamedTuple):
     lines: list[Line]
     across: Across | None = None
     y: "alt.Y | None" = None
+    tip: str = ""  # title of a value in its tooltip; empty is that of the axis
+
+
+def dots(
+    rows: Iterable[Mapping[str, Any]], value: str, *, x: str, factor: float = 1, run: str = "run", rho: str = "rho"
+) -> list[Row]:
+    """List the dots of a line: the rows that have a value.
+
+    Args:
+      x: column of their positions.
+      run, rho: columns of what their tooltips say.
+    """
+    facts = {"run": run, "rho": rho, "seed": "seed", "count": "count"}
+    return [
+        {"x": row[x], "value": factor * row[value]}
+        | {name: row[column] for name, column in facts.items() if row.get(column) is not None}
+        for row in rows
+        if value in row
+    ]
+
+
+def intervals(
+    rows: Iterable[Mapping[str, Any]],
+    value: str,
+    *,
+    x: str,
+    factor: float = 1,
+    low: str = "low",
+    high: str = "high",
+) -> list[Row]:
+    """List the means of a line: the rows that have a value, with the ends of its interval if they have them."""
+    ends = {"mean": value, "low": low, "high": high}
+    return [
+        {"x": row[x]} | {name: factor * row[end] for name, end in ends.items() if row.get(end) is not None}
+        for row in rows
+        if row.get(value) is not None
+    ]
+
+
+def hollow(
+    rows: Iterable[Mapping[str, Any]], value: str, color: str, *, x: str, part: str = "", factor: float = 1
+) -> list[Line]:
+    """Return the paper's points among some rows, with the bands that it gives, in the colour of their line.
+
+    Args:
+      part: whose points these are; rows without a part belong to each.
+    """
+    here = [row for row in rows if row.get("part", "") in (part, "")]
+    banded = [
+        {**row, "low": row[value] - band, "high": row[value] + band}
+        if (band := row.get(f"{value}_band")) is not None
+        else row
+        for row in here
+    ]
+    points = intervals(banded, value, x=x, factor=factor)
+    return [Line(PAPER, color, [], points, is_hollow=True)] if points else []
+
+
+def means(dots: Sequence[Row]) -> list[Row]:
+    """Summarize the dots at each position; a single dot has no interval."""
+    values_at: dict[Any, list[float]] = {}
+    for dot in dots:
+        values_at.setdefault(dot["x"], []).append(dot["value"])
+    rows = []
+    for x, values in sorted(values_at.items()):
+        mean = estimates.mean(values)
+        numbers = {"mean": mean.value, "low": mean.low, "high": mean.high}
+        rows.append({"x": x} | {name: number for name, number in numbers.items() if math.isfinite(number)})
+    return rows
 
 
 def figure(
@@ -91,7 +173,7 @@ def figure(
     title: str,
     across: Across,
     y: "alt.Y",
-    subtitle: str = "small dots: each seed; large points and bars: mean and 95 % t interval of {seeds}",
+    subtitle: str = SEEDS,
     note: str = "",
     has_zero: bool = False,
     interactive: bool = False,
@@ -101,200 +183,111 @@ def figure(
     Args:
       name: prefix of all names inside the chart, so that several figures can share a page.
       subtitle: meaning of dots, points and bars; `{seeds}` is replaced by their number.
-      note: second line of the subtitle.
+      note: further lines of the subtitle.
       has_zero: draw a line at zero.
       interactive: add tooltips, and a legend whose entries hide their series.
     """
-    import altair as alt
-
-    size = (560, 320) if len(panels) == 1 else (300, 200)
-    if not across.is_log and len(panels) == 1:
-        size = (min(560, 150 + 90 * len(across.values)), 320)
-    every = sorted((line for panel in panels for line in panel.lines), key=lambda line: line.is_hollow)
-    entries = {line.name: GREY if line.is_hollow else line.color for line in every}
-    columns = 3 if max(map(len, entries), default=0) <= 28 else 2
-    legend = alt.Legend(columns=columns) if len(entries) > 1 else None
-    scale = alt.Scale(domain=list(entries), range=list(entries.values()))
-    color = alt.Color("of:N", scale=scale, legend=legend)
-    hide = f"{name}_hidden" if interactive and legend is not None else None
-    # Named data sets: altair copies a chart at every call, and would copy inline rows each time.
-    tables: dict[str, list[dict[str, Any]]] = {}
+    is_single = len(panels) == 1
+    shared = across.reaching(each for each in panels if each.across is None)
+    every = sorted((line for each in panels for line in each.lines), key=lambda line: line.is_hollow)
+    series = {line.name: GREY if line.is_hollow else line.color for line in every}
+    columns = 3 if max(map(len, series), default=0) <= 28 else 2
+    drawing = Drawing(name, series=series, interactive=interactive, columns=columns)
     charts = []
-    for index, panel in enumerate(panels):
-        axes = panel.across or across, size[0], panel.y or y
-        layers = _layers(panel.lines, f"{name}_{index}", *axes, color, tables, hide, interactive)
-        if has_zero:
-            tables[f"{name}_{index}_zero"] = [{"value": 0}]
-            layers.insert(0, _zero(f"{name}_{index}_zero"))
-        charts.append(panel_chart(layers, size, title=panel.title if len(panels) > 1 else None))
-    hollow = "hollow: the paper's values" if any(line.is_hollow for line in every) else ""
-    if any("low" in row for line in every if line.is_hollow for row in line.means or []):
-        hollow += "; dashed: their bands"
-    heading = alt.Title(title, subtitle=[with_seeds(panels, subtitle), *filter(None, [note, hollow])])
-    if len(charts) == 1:
-        whole, scales = charts[0], None
-    else:
-        whole = alt.ConcatChart(concat=charts, columns=2)
-        has_own = any(panel.y is not None for panel in panels)
-        scales = {"color": "shared", "y": "independent" if has_own else "shared"}
-    params = [legend_selection(whole, name)] if hide is not None else []
-    return finish(whole, title=heading, datasets=tables, params=params, shared_or_independent=scales)
-
-
-def panel_chart(layers: Sequence[Any], size: tuple[int, int], *, title: str | None) -> "alt.LayerChart":
-    """Return a panel of layers, with a title if there are several panels."""
-    import altair as alt
-
-    chart = alt.LayerChart(layer=list(layers), width=size[0], height=size[1])
-    if title is not None:
-        chart.title = alt.Title(title, fontSize=14)
-    return chart
-
-
-def legend_selection(chart: Any, name: str) -> Any:
-    """Return the selection `<name>_hidden`: a click on a legend entry hides its series, a second click shows it again.
-
-    Only the first view of seeds has it: altair's `add_params` would add it to each panel, which Vega rejects.
-    """
-    import altair as alt
-
-    # Joining charts renames their views.
-    view = next(view_name for view_name in _view_names(chart) if view_name.startswith(name) and "_seeds" in view_name)
-    select = alt.PointSelectionConfig(type="point", fields=["of"], toggle="true")
-    return alt.TopLevelSelectionParameter(name=f"{name}_hidden", select=select, bind="legend", views=[view])
-
-
-def _view_names(chart: Any) -> Iterator[str]:
-    import altair as alt
-
-    for kind in ("layer", "concat", "hconcat", "vconcat"):
-        inner = getattr(chart, kind, alt.Undefined)
-        for child in inner if isinstance(inner, list) else []:
-            yield from _view_names(child)
-    if isinstance(chart, alt.Chart):
-        yield str(chart.name)
-
-
-def means(dots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Summarize the dots at each position; a single dot has no interval."""
-    values_at: dict[Any, list[float]] = {}
-    for dot in dots:
-        values_at.setdefault(dot["x"], []).append(dot["value"])
-    rows = []
-    for x, values in sorted(values_at.items()):
-        mean = estimates.mean(values)
-        numbers = {"mean": mean.value, "standard_error": mean.error, "low": mean.low, "high": mean.high}
-        rows.append({"x": x} | {name: number for name, number in numbers.items() if math.isfinite(number)})
-    return rows
-
-
-def _zero(name: str) -> "alt.Chart":
-    import altair as alt
-
-    zero = alt.Chart(alt.NamedData(name=name), name=f"{name}_rule")
-    return zero.mark_rule(color=GREY, strokeDash=[5, 4]).encode(y=alt.Y("value:Q"))
+    for index, each in enumerate(panels):
+        own = shared if each.across is None else each.across.reaching([each])
+        width = min(560, 150 + 90 * len(own.values)) if is_single and not own.is_log else 560 if is_single else _SMALL
+        layers = _layers(drawing, str(index), each, own, each.y or y, width, has_zero=has_zero)
+        charts.append(panel(layers, (width, 320 if is_single else 200), None if is_single else each.title))
+    paper = "hollow: the paper's values" if any(line.is_hollow for line in every) else ""
+    if any("low" in row for line in every if line.is_hollow for row in line.means or ()):
+        paper += "; dashed: their bands"
+    kind = "independent" if any(each.y is not None for each in panels) else "shared"
+    notes = [_with_seeds(every, subtitle), *note.splitlines(), paper]
+    return drawing.finish(charts, title=title, notes=notes, color="shared", x="independent", y=kind)
 
 
 def _layers(
-    lines: Sequence[Line],
-    name: str,
-    across: Across,
-    width: int,
-    y: "alt.Y",
-    color: "alt.Color",
-    tables: dict[str, list[dict[str, Any]]],
-    hide: str | None,
-    has_tooltips: bool,
+    drawing: Drawing, stem: str, shown: Panel, across: Across, y: "alt.Y", width: int, *, has_zero: bool
 ) -> list[Any]:
-    """Draw every seed as a dot, and the means with their intervals joined by a line; add the rows to `tables`."""
+    """Draw every seed as a dot, then means joined by lines with their intervals, each line beside the others."""
     import altair as alt
 
-    solid, hollow = ([line for line in lines if line.is_hollow == kind] for kind in (False, True))
-    between = min(10.0, 0.7 * across.step(width) / max(len(solid), 1))
-    x = across.encode()
-    mean, low, high = alt.Y("mean:Q"), alt.Y("low:Q"), alt.Y2("high:Q")
-    faint, full = (opacity(value, hide) for value in (0.45, 1))
-    layers = []
-    for index, line in enumerate(solid):
-        shift = round(between * (index - (len(solid) - 1) / 2), 1)
-        aside = shift + (math.copysign(min(9.0, 0.9 * between), shift) if len(solid) < 3 else 0)
-        stem = f"{name}_{index}"
-        tables[f"{stem}_dots"] = _rows(line.dots, line.name)
-        tables[f"{stem}_averages"] = _rows(means(line.dots) if line.means is None else line.means, line.name)
-        data = {kind: alt.NamedData(name=f"{stem}_{kind}") for kind in ("dots", "averages")}
-        tips: dict[str, Any] = {"tooltip": _tooltips(line, across, y)} if has_tooltips else {}
-        seeds = alt.Chart(data["dots"], name=f"{stem}_seeds")
-        if any("count" in dot for dot in line.dots):  # a dot may represent several seeds
-            seeds = seeds.transform_calculate(area="26 * datum.count").mark_circle(xOffset=aside)
-            tips["size"] = alt.Size("area:Q", scale=None)
-        else:
-            seeds = seeds.mark_circle(size=26, xOffset=aside)
-        joined = alt.Chart(data["averages"], name=f"{stem}_line").mark_line(strokeWidth=2, xOffset=shift)
-        bars = alt.Chart(data["averages"], name=f"{stem}_intervals").mark_rule(strokeWidth=2, xOffset=shift)
-        points = alt.Chart(data["averages"], name=f"{stem}_means").mark_point(size=70, filled=True, xOffset=shift)
-        layers += [
-            seeds.encode(x=x, y=y, color=color, opacity=faint, **tips),
-            joined.encode(x=x, y=mean, color=color, opacity=full),
-            bars.transform_filter("isValid(datum.low)").encode(x=x, y=low, y2=high, color=color, opacity=full),
-            points.encode(x=x, y=mean, color=color, opacity=full),
-        ]
-    for index, line in enumerate(hollow):
-        stem = f"{name}_hollow{index}"
-        values = [{"value" if k == "mean" else k: v for k, v in row.items()} for row in line.means or []]
-        tables[f"{stem}_values"] = _rows(values, line.name)
-        tips = {"tooltip": _tooltips(line, across, y)} if has_tooltips else {}
-        data = alt.NamedData(name=f"{stem}_values")
-        if any("low" in row for row in values):
-            bands = alt.Chart(data, name=f"{stem}_bands").transform_filter("isValid(datum.low)")
-            bands = bands.mark_rule(strokeWidth=1, strokeDash=[2, 2], stroke=line.color)
-            layers.append(bands.encode(x=x, y=low, y2=high, opacity=full))
-        points = alt.Chart(data, name=stem)
-        points = points.mark_point(size=75, filled=False, strokeWidth=1.8, shape="diamond", stroke=line.color)
-        layers.append(points.encode(x=x, y=y, detail=alt.Detail("of:N"), opacity=full, **tips))
+    num_dotted = sum(bool(line.dots) for line in shown.lines)
+    between = min(10.0, 0.7 * across.step(width) / max(num_dotted, 1))
+    shifts = iter(between * (index - (num_dotted - 1) / 2) for index in range(num_dotted))
+    tables: dict[str, list[Row]] = {"dots": [], "averages": [], "hollow": []}
+    for line in shown.lines:
+        shift = next(shifts) if line.dots else 0.0
+        aside = math.copysign(min(9.0, 0.9 * between), shift) if num_dotted < 3 else 0
+        for row in line.dots:
+            area = {"area": 26 * row["count"]} if "count" in row else {}
+            facts = {fact: row[fact] for fact in _FACTS if fact in row} | {"position": row["x"]}
+            at = {"x": across.at(row["x"], width, shift + aside), "of": line.name}
+            tables["dots"].append(at | {"value": short(row["value"], digits=6)} | area | facts)
+        for row in means(line.dots) if line.means is None else line.means:
+            names = {"mean": "value" if line.is_hollow else "mean", "low": "low", "high": "high"}
+            numbers = {name: short(row[end], digits=6) for end, name in names.items() if end in row}
+            point = {"x": across.at(row["x"], width, shift), "of": line.name} | numbers
+            kind = {"shade": line.color, "position": row["x"]} if line.is_hollow else {} if line.dots else {"bare": 1}
+            tables["hollow" if line.is_hollow else "averages"].append(point | kind)
+    for kind, rows in tables.items():
+        if rows or kind != "hollow":
+            drawing.add(f"{stem}_{kind}", rows)
+
+    def view(data: str, name: str) -> Any:
+        return drawing.view(f"{stem}_{data}", f"{stem}_{name}")
+
+    x, full, ends = alt.X("x:Q"), drawing.opacity(1), {"y": alt.Y("low:Q"), "y2": alt.Y2("high:Q")}
+    shared: Row = {"x": x, "color": drawing.color, "opacity": full}
+    facts = {fact: title for fact, title in _FACTS.items() if any(fact in dot for dot in tables["dots"])}
+    facts.pop("rho" if across.column == "rho" else "", None)
+    encoded: Any = y.to_dict()
+    title = shown.tip or encoded["title"]
+    facts = {"of": "series"} | facts | {"position": label(across.column)}
+    size = {"size": alt.Size("area:Q", scale=None)} if any("area" in dot for dot in tables["dots"]) else {}
+    layers = [
+        view("dots", "seeds")
+        .mark_circle(size=26)
+        .encode(
+            x=across.encode(),
+            y=y,
+            color=drawing.color,
+            opacity=drawing.opacity(0.45),
+            **size,
+            **drawing.tips(facts, value=title),
+        ),
+        view("averages", "line").mark_line(strokeWidth=2).encode(**shared, y=alt.Y("mean:Q")),
+        view("averages", "intervals")
+        .transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=2)
+        .encode(**shared, **ends),
+        view("averages", "means")
+        .transform_filter("!datum.bare")
+        .mark_point(size=70 if width > _SMALL else 50, filled=True)
+        .encode(**shared, y=alt.Y("mean:Q")),
+    ]
+    if has_zero:
+        drawing.add(f"{stem}_zero", [{"value": 0}])
+        zero = view("zero", "rule").mark_rule(color=GREY, strokeDash=[5, 4])
+        layers.insert(0, zero.encode(y=alt.Y("value:Q")))
+    shade = {"x": x, "opacity": full, "stroke": alt.Stroke("shade:N", scale=None)}
+    if any("low" in row for row in tables["hollow"]):
+        bands = view("hollow", "bands").transform_filter("isValid(datum.low)")
+        layers.append(bands.mark_rule(strokeWidth=1, strokeDash=[2, 2]).encode(**shade, **ends))
+    if tables["hollow"]:
+        points = view("hollow", "printed").mark_point(size=75, filled=False, strokeWidth=1.8, shape="diamond")
+        tips = drawing.tips({"of": "series", "position": label(across.column)}, value=title)
+        layers.append(points.encode(**shade, y=y, detail="of:N", **tips))
     return layers
 
 
-def opacity(value: float, hide: str | None) -> Any:
-    """Return the opacity of a mark, 0 while its series is in the selection `hide`."""
-    import altair as alt
-
-    if hide is None:
-        return alt.OpacityValue(value)
-    return alt.OpacityValue(value, condition={"param": hide, "empty": False, "value": 0})
-
-
-def _rows(rows: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Add the name of the line to rows, rounded to six digits, more than a screen resolves."""
-    short = [{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-    return [row | {"of": name} for row in short]
-
-
-def _tooltips(line: Line, across: Across, y: "alt.Y") -> list[Any]:
-    import altair as alt
-
-    columns = [name for name in _TOOLTIPS if any(name in dot for dot in line.dots)]
-    shown = [alt.Tooltip(f"{name}:N", title=_TOOLTIPS[name]) for name in columns]
-    size = alt.Tooltip("x:Q", title=label(across.column), format=",") if across.is_log else None
-    size = size or alt.Tooltip("x:N", title=label(across.column))
-    encoded: Any = y.to_dict()
-    value = alt.Tooltip("value:Q", title=encoded["title"], format=".4~g")
-    return [alt.Tooltip("of:N", title="series"), *shown, size, value]
-
-
-def _num_seeds(line: Line) -> Counter:
-    """Count the seeds at each position."""
-    counts: Counter = Counter()
-    for dot in line.dots:
-        counts[dot["x"]] += dot.get("count", 1)
-    return counts
-
-
-def with_seeds(panels: Sequence[Panel], subtitle: str) -> str:
+def _with_seeds(lines: Iterable[Line], subtitle: str) -> str:
     """Return the subtitle with the number of seeds."""
-    solid = [line for panel in panels for line in panel.lines if not line.is_hollow]
-    counts = [count for line in solid for count in _num_seeds(line).values()]
+    counts: Counter = Counter()
+    for index, line in enumerate(lines):
+        for dot in line.dots:
+            counts[index, dot["x"]] += dot.get("count", 1)
     if not counts:
         return "no finished run yet"
-    if max(counts) == 1:
-        return NO_INTERVAL
-    return subtitle.format(seeds=num_seeds(counts))
+    return "one seed: no interval" if max(counts.values()) == 1 else subtitle.format(seeds=num_seeds(counts.values()))

@@ -1,6 +1,8 @@
 """All figures of quantities measured on trained networks that a table and its arrays have data for."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,18 +11,33 @@ from flatwide import catalogue, paper
 from flatwide.analysis import fields, measured, quantities
 from flatwide.analysis.measured import Measured
 from flatwide.catalogue.entries import CURVATURE, DRAWN, DYNAMICS, HEADLINE, ArrayFigure, Quantity
-from flatwide.figures import contours, edges, functions, landscape, spectra, study_curves
+from flatwide.figures import edges, functions, landscape, spectra, study_curves
+from flatwide.figures.drawing import Row, short
+from flatwide.figures.labels import capital
 from flatwide.figures.measured import MOST_DOTS, against_metric, against_rho, against_width
-from flatwide.figures.measured_axes import short
-from flatwide.figures.pieces import MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, interval, slug
+from flatwide.figures.pieces import (
+    MOST_PARTS,
+    MOST_PIECES,
+    Figure,
+    Look,
+    Piece,
+    by_epoch,
+    compared,
+    ends,
+    interval,
+    pages,
+    slug,
+)
 
-Row = dict[str, Any]
 Series = Mapping[str, Sequence[Mapping[str, Any]]]
 Arrays = Mapping[tuple[str, str], Mapping[str, Any]]
 
 _MOST_PANELS = 4
 _MOST_WIDTHS = 6  # in a figure of arrays with a panel per width
 _SHOWN = (HEADLINE, DRAWN)
+_FACTS = ("run", "arm", "num_params", "rho", "seed")
+
+_short = functools.partial(short, digits=6)  # positions have one digit more than a chart's values
 
 
 class _MeasuredPart(NamedTuple):
@@ -41,13 +58,11 @@ def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arr
         return
     available = list(dict.fromkeys(quantity for piece in pieces for quantity in quantities.measured(piece.runs)))
     parts = [_MeasuredPart(piece, measured.arrange(piece.part, [q.name for q in available])) for piece in pieces]
-    for start in range(0, len(parts), MOST_PARTS):
-        ending = look.ending + (f"_{start // MOST_PARTS + 1}" if len(parts) > MOST_PARTS else "")
-        group = parts[start : start + MOST_PARTS]
+    for page, group in pages(parts, MOST_PARTS):
         for name, drawn in _plans(available, are_many=len(pieces) > 1):
-            yield from _by_width_and_rho(group, drawn, look, f"{name}{{}}{ending}")
+            yield from _by_width_and_rho(group, drawn, look, f"{name}{{}}{look.ending}{page}")
     for index, part in enumerate(parts):
-        ending = look.ending + (f"_{slug(part.piece.name)}" if part.piece.name else "")
+        ending = look.ending + part.piece.ending
         yield from _against_metric(part, available, look, ending, most_dots=max(100, MOST_DOTS // len(parts)))
         if index in (0, len(parts) - 1):  # these are expensive: the first and last setting only
             yield from edges.edge_figures(part.piece, look, series=series, ending=ending)
@@ -55,27 +70,26 @@ def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arr
             yield from _of_arrays(part.piece, look, arrays, ending)
 
 
-def _plans(available: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[str, list[Quantity]]]:
+def _plans(available: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[str, Sequence[Quantity]]]:
     """Choose the quantities of each figure: those of one measurement, or with many parts its headline."""
     if are_many:
         for quantity in quantities.headlines(available):
             yield slug(quantity.name), [quantity]
         return
-    groups: dict[str, list[Quantity]] = {}
-    for quantity in available:
-        groups.setdefault(quantity.measurement, []).append(quantity)
-    for measurement, group in groups.items():
+    for measurement in dict.fromkeys(quantity.measurement for quantity in available):
+        group = [quantity for quantity in available if quantity.measurement == measurement]
         shown = [q for q in group if q.role in _SHOWN] or group
-        for start in range(0, len(shown), _MOST_PANELS):
-            ending = f"_{start // _MOST_PANELS + 1}" if len(shown) > _MOST_PANELS else ""
-            yield slug(measurement) + ending, shown[start : start + _MOST_PANELS]
+        for page, some in pages(shown, _MOST_PANELS):
+            yield slug(measurement) + page, some
 
 
-def _by_width_and_rho(group: Sequence[_MeasuredPart], drawn: list[Quantity], look: Look, name: str) -> Iterator[Figure]:
+def _by_width_and_rho(
+    group: Sequence[_MeasuredPart], drawn: Sequence[Quantity], look: Look, name: str
+) -> Iterator[Figure]:
     """Draw the quantities of a measurement against width and against rho."""
     rows = [row for part in group for row in _rows(part, drawn)]
     beside = [
-        ({"part": part.piece.name} if part.piece.name else {}) | row
+        part.piece.front | row
         for part in group
         for q in drawn
         for row in paper.measured_beside(part.piece.runs, q.name)
@@ -83,37 +97,38 @@ def _by_width_and_rho(group: Sequence[_MeasuredPart], drawn: list[Quantity], loo
     printed = " Hollow points are the paper's values for its network of this size." if beside else ""
     words = f"{catalogue.entry(drawn[0].measurement).sentence} {_measured_on(group, drawn[0])}".lstrip()
     subject = drawn[0].title if len(drawn) == 1 else drawn[0].measurement
-    share: dict[str, Any] = {"base": look.base, "interactive": look.interactive, "paper": beside}
-    pairs = [row for row in rows if row["rho"] == 0 or row["is_best"]]
     bars = interval(rows, "quantity", "part", "num_params", "rho")
+    section = quantities.section(drawn[0])
+
+    def share(kind: str) -> dict[str, Any]:
+        options = {"base": look.base, "interactive": look.interactive, "paper": beside}
+        return options | {"name": name.format(f"_by_{kind}")}
+
+    pairs = [row for row in rows if row["rho"] == 0 or row["is_best"]]
+    num_rhos = len({row["rho"] for row in rows})
     if pairs:
         used = {q.name: _used(group, q) for q in drawn if q.compared_with}
         yield Figure(
             name=name.format("_by_width"),
             title=f"{capital(subject)}, by size",
             caption=f"{words} The ρ of SAM was chosen by the {look.chosen_by.replace('_', ' ')}. {bars}{printed}",
-            chart=against_width(rows, **share, beside=used, name=name.format("_by_width")),
-            data=rows if _has_few_rhos(rows) else pairs,
-            section=quantities.section(drawn[0]),
+            chart=against_width(rows, **share("width"), beside=used),
+            data=rows if num_rhos <= 5 else pairs,
+            section=section,
         )
-    if len({row["rho"] for row in rows}) > 1:
+    if num_rhos > 1:
         yield Figure(
             name=name.format("_by_rho"),
             title=f"{capital(subject)}, by ρ",
             caption=f"{words} From {look.base} on the left to SAM with a large ρ on the right. {bars}{printed}",
-            chart=against_rho(rows, **share, name=name.format("_by_rho")),
+            chart=against_rho(rows, **share("rho")),
             data=rows,
-            section=quantities.section(drawn[0]),
+            section=section,
         )
-
-
-def _has_few_rhos(rows: Sequence[Row]) -> bool:
-    return len({row["rho"] for row in rows}) <= 5
 
 
 def _rows(part: _MeasuredPart, drawn: Sequence[Quantity]) -> Iterator[Row]:
     """List the quantities measured on each run of a part."""
-    prefix = {"part": part.piece.name} if part.piece.name else {}
     for quantity in drawn:
         for width, values in part.values.get(quantity.name, ()):
             best = width.best  # a property that is computed at each access
@@ -121,8 +136,8 @@ def _rows(part: _MeasuredPart, drawn: Sequence[Quantity]) -> Iterator[Row]:
                 for seed, value, score in zip(width.seeds, values[:, index], width.values[:, index], strict=True):
                     if not np.isfinite(value):
                         continue
-                    row = prefix | {"quantity": quantity.name, "num_params": width.num_params, "rho": rho, "seed": seed}
-                    row |= {"value": float(value), "is_best": index > 0 and best == index - 1}
+                    row = part.piece.front | {"quantity": quantity.name, "num_params": width.num_params, "rho": rho}
+                    row |= {"seed": seed, "value": float(value), "is_best": index > 0 and best == index - 1}
                     row |= {"metric": float(score)} if np.isfinite(score) else {}
                     run = part.piece.names.get((width.value, rho, seed))
                     yield row | ({} if run is None else {"run": run})
@@ -158,13 +173,12 @@ def _against_metric(
     if not rows:
         return
     name = f"metric_by_flatness{ending}"
-    suffix = f", {part.piece.name}" if part.piece.name else ""
     correlations = {name: measured.correlation(part.values[name]) for name in names}
     has_interval = any(np.isfinite(correlation.low) for correlation in correlations.values())
     brackets = "its 95 % t interval over seeds is in brackets" if has_interval else "one seed: no interval"
     yield Figure(
         name=name,
-        title=f"Is flatness correlated with the metric?{suffix}",
+        title=part.piece.titled("Is flatness correlated with the metric?"),
         caption="Each dot is one run. The rank correlation is computed across the ρ of each width and seed, so that "
         f"neither width nor initial weights can cause it, and averaged; {brackets}. It does "
         "not show that flatness is the cause: ρ changes both, and the same function can have sharp and flat "
@@ -183,70 +197,53 @@ def _against_metric(
     )
 
 
-def _ends(piece: Piece, also: Iterable[int] = ()) -> Iterator[tuple[Row, Any]]:
-    """List the runs of the base and of SAM at its best rho, at both end widths and at other given sizes."""
-    return _compared(piece, {piece.widths[0].num_params, piece.widths[-1].num_params, *also})
-
-
-def _compared(piece: Piece, sizes: Collection[int]) -> Iterator[tuple[Row, Any]]:
-    """List the runs of the base and of SAM at its best rho, at some sizes."""
-    for width in (width for width in piece.widths if width.num_params in sizes):
-        for seed in width.seeds:
-            for arm, rho in (("base", 0.0), ("sam", width.best_rho)):
-                run = piece.names.get((width.value, rho, seed))
-                if run is not None:
-                    yield {"arm": arm, "num_params": width.num_params, "rho": rho, "seed": seed}, run
-
-
 def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Iterator[Figure]:
     """Draw quantities measured at several epochs, for the smallest and the largest width."""
     if not series:
         return
-    chosen, curves, seen = [], {}, {}
+    chosen, curves = [], {}
     printed = paper.curves_beside(piece.runs, [q.name for q in quantities.measured(piece.runs)])
-    for facts, run in _ends(piece, (row["num_params"] for row in printed)):
-        rows = series.get(run, ())
-        epochs: dict[float, Row] = {}
-        for row in rows:
-            name = f"{row['measurement']}.{row['quantity']}"
-            if row["value"] is not None and np.isfinite(row["value"]):
-                seen.setdefault(name, {}).setdefault(facts["num_params"], set()).add(row["epoch"])
-                epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})[name] = row["value"]
-        if epochs:
-            chosen.append(facts | {"run": run})
-            curves[run] = [epochs[epoch] for epoch in sorted(epochs)]
+    for facts in ends(piece, (row["num_params"] for row in printed)):
+        if rows := by_epoch(series.get(facts["run"], ())):
+            chosen.append(facts)
+            curves[facts["run"]] = rows
+    epochs: dict[tuple[str, int], set[float]] = {}
+    for facts in chosen:
+        for row in curves[facts["run"]]:
+            for name in (name for name in row if name != "epoch"):
+                epochs.setdefault((name, facts["num_params"]), set()).add(row["epoch"])
     sizes = {facts["num_params"] for facts in chosen}  # each has a panel of each quantity
-    several = quantities.in_order(
-        name for name, of_size in seen.items() if all(len(of_size.get(size, ())) > 1 for size in sizes)
-    )
+    names = dict.fromkeys(name for name, _ in epochs)
+    several = quantities.in_order(n for n in names if all(len(epochs.get((n, size), ())) > 1 for size in sizes))
     first = quantities.headlines(several)
     moving = [q for q in several if quantities.section(q) == DYNAMICS and q.role in _SHOWN]
     drawn = [q for q in several if q in first or q in moving][: 2 * _MOST_PANELS]
-    for start in range(0, len(drawn), _MOST_PANELS):
-        some = drawn[start : start + _MOST_PANELS]
-        name = f"measured_over_epochs{ending}" + (f"_{start // _MOST_PANELS + 1}" if len(drawn) > _MOST_PANELS else "")
-        columns = [study_curves.Column(slug(q.name), capital(q.label), may_be_log=not q.is_signed) for q in some]
-        plain = {run: [_renamed(row) for row in rows] for run, rows in curves.items()}
+    hollow = " Hollow points are the paper's values; it does not state the optimizer." if printed else ""
+    # Vega reads a dot as a nested field.
+    plain = {run: [{slug(name): value for name, value in row.items()} for row in rows] for run, rows in curves.items()}
+    beside = [row | {"quantity": slug(row["quantity"])} for row in printed]
+    for page, some in pages(drawn, _MOST_PANELS):
+        name = f"measured_over_epochs{ending}{page}"
+        columns = [
+            study_curves.Column(slug(q.name), capital(q.label), log_from=math.inf if q.is_signed else 10) for q in some
+        ]
         yield Figure(
             name=name,
-            title="Measurements during training" + (f", {piece.name}" if piece.name else ""),
+            title=piece.titled("Measurements during training"),
             caption=f"Quantities against the epochs at which they were measured, of {look.base} and of SAM at its best "
-            f"ρ, at the smallest and the largest size. {study_curves.explained(chosen)}"
-            + (" Hollow points are the paper's values; it does not state the optimizer." if printed else ""),
+            f"ρ, at the smallest and the largest size. {study_curves.explained(chosen)}{hollow}",
             chart=study_curves.study_curves(
                 chosen,
                 plain,
                 base=look.base,
                 columns=columns,
-                paper=[row | {"quantity": slug(row["quantity"])} for row in printed],
+                paper=beside,
                 heading="Measurements during training",
                 name=name,
                 interactive=look.interactive,
             ),
             data=[
-                {"run": run["run"], "arm": run["arm"], "num_params": run["num_params"], "rho": run["rho"]}
-                | {"seed": run["seed"], "epoch": row["epoch"]}
-                | {q.name: row[q.name] for q in some if q.name in row}
+                run | {"epoch": row["epoch"]} | {q.name: row[q.name] for q in some if q.name in row}
                 for run in chosen
                 for row in curves[run["run"]]
             ],
@@ -254,107 +251,67 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
         )
 
 
-def _renamed(row: Mapping[str, Any]) -> Row:
-    return {
-        name if name == "epoch" else slug(name): value for name, value in row.items()
-    }  # Vega reads a dot as a nested field
+class _Kind(NamedTuple):
+    """How figures of one kind of arrays are drawn.
+
+    names: of the arrays in the chart's arguments. draw: runs -> chart. rows: run -> rows of the figure's data.
+    prepared: run -> run with what else the chart shows.
+    """
+
+    names: tuple[str, ...]
+    draw: Callable[..., Any]
+    rows: Callable[[Row], list[Row]]
+    prepared: Callable[..., Row] = lambda run, base: run
 
 
 def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterator[Figure]:
     """Draw spectra, landscapes and functions."""
     if not arrays:
         return
-    part = f", {piece.name}" if piece.name else ""
     words = {"base": look.base}
     words["runs"] = f"One seed of {look.base} and of SAM at its best ρ, at the smallest and the largest size."
     for measurement_name, measurement in catalogue.MEASUREMENTS.items():
         for figure in measurement.figures:
-            runs = _with_arrays(piece, arrays, measurement_name, figure)
-            if runs:
+            kind, runs = KINDS[figure.kind], _with_arrays(piece, arrays, measurement_name, figure)
+            named = [run | {n: run[a] for n, a in zip(kind.names, figure.arrays, strict=True)} for run in runs]
+            shown = [kind.prepared(run, look.base) for run in named]
+            if shown:
                 name, title = f"{figure.name}{ending}", figure.title.format(**words)
-                share = {"base": look.base, "name": name, "interactive": look.interactive}
-                chart, data = KINDS[figure.kind](runs, figure, share)
-                caption = figure.caption.format(**words)
                 yield Figure(
                     name=name,
-                    title=f"{title}{part}",
-                    caption=caption,
-                    chart=chart,
-                    data=data,
+                    title=piece.titled(title),
+                    caption=figure.caption.format(**words),
+                    chart=kind.draw(shown, heading=title, base=look.base, name=name, interactive=look.interactive),
+                    data=[{fact: run[fact] for fact in _FACTS} | row for run in shown for row in kind.rows(run)],
                     section=measurement.section,
                 )
 
 
-def _density(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
-    shown = [_renamed_arrays(run, figure, ("grid", "density")) for run in runs]
-    return spectra.densities(shown, **share), [_facts(run) | point for run in shown for point in spectra.points(run)]
-
-
-def _line(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
-    shown = [_renamed_arrays(run, figure, ("line_positions", "line_losses")) for run in runs]
-    return landscape.line_profiles(shown, **share), [_facts(run) | row for run in shown for row in _line_rows(run)]
-
-
-def _surface(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
-    shown = [_plane(_renamed_arrays(run, figure, ("x", "y", "losses"))) for run in runs]
-    chart = landscape.planes(shown, **share, heading=figure.title.format(base=share["base"]))
-    return chart, [_facts(run) | row for run in shown for row in _plane_rows(run)]
-
-
-def _contour(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
-    names = ("x", "y", "losses", "coordinates", "offsets")
-    shown = [_with_marks(_renamed_arrays(run, figure, names), share["base"]) for run in runs]
-    chart = contours.contours(shown, **share, heading=figure.title.format(base=share["base"]))
-    return chart, [_facts(run) | row for run in shown for row in [*_plane_rows(run), *_marked_rows(run)]]
-
-
-def _function(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
-    shown = [_renamed_arrays(run, figure, ("grid", "outputs")) for run in runs]
-    return functions.functions(shown, **share), [_facts(run) | row for run in shown for row in functions.points(run)]
-
-
-# Kinds of the catalogue's `ArrayFigure`.
-KINDS = {"density": _density, "line": _line, "plane": _surface, "contour": _contour, "function": _function}
-
-
-def _renamed_arrays(run: Row, figure: ArrayFigure, names: Sequence[str]) -> Row:
-    """Rename the arrays of a figure to the names that its chart expects."""
-    return run | {name: run[array] for name, array in zip(names, figure.arrays, strict=True)}
-
-
 def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, figure: ArrayFigure) -> list[Row]:
     """List the runs with the arrays of a figure: per width all, or those of the first seed that has most of them."""
-    groups: dict[tuple[int, int], list[tuple[Row, Any]]] = {}
+    groups: dict[tuple[int, int], list[Row]] = {}
     widths = np.linspace(0, len(piece.widths) - 1, _MOST_WIDTHS if figure.has_all_widths else 2).round().astype(int)
-    for facts, run in _compared(piece, {piece.widths[index].num_params for index in widths}):
+    for facts in compared(piece, {piece.widths[index].num_params for index in widths}):
         if facts["arm"] in figure.arms:
-            groups.setdefault((facts["num_params"], facts["seed"]), []).append((facts, run))
+            groups.setdefault((facts["num_params"], facts["seed"]), []).append(facts)
     chosen: dict[int, list[Row]] = {}
     most = max(map(len, groups.values()), default=0)
     for (size, _), group in groups.items():
-        if len(chosen.get(size, ())) == most and not figure.has_all_seeds:
-            continue  # arrays are read on access, and one seed is enough
-        loaded = [(facts, run, arrays.get((run, measurement))) for facts, run in group]
-        complete = [
-            facts | {"run": run} | dict(run_arrays)
-            for facts, run, run_arrays in loaded
-            if run_arrays and set(figure.arrays) <= set(run_arrays)
-        ]
         before = chosen.get(size, [])
+        if len(before) == most and not figure.has_all_seeds:
+            continue  # arrays are read on access, and one seed is enough
+        loaded = [facts | dict(arrays.get((facts["run"], measurement)) or {}) for facts in group]
+        complete = [run for run in loaded if set(figure.arrays) <= set(run)]
         chosen[size] = [*before, *complete] if figure.has_all_seeds else max(before, complete, key=len)
     return [run for runs in chosen.values() for run in runs]
 
 
-def _facts(run: Mapping[str, Any]) -> Row:
-    return {name: run[name] for name in ("run", "arm", "num_params", "rho", "seed")}
-
-
-def _line_rows(run: Mapping[str, Any]) -> list[Row]:
+def _line_rows(run: Row) -> list[Row]:
     points = zip(np.ravel(run["line_positions"]), np.ravel(run["line_losses"]), strict=True)
     return [{"position": float(position), "loss": float(loss)} for position, loss in points]
 
 
-def _plane(run: Row) -> Row:
+def _plane(run: Row, base: str) -> Row:
     """Add the path on a plane and its axis titles, if the run has them."""
     shown, titles = dict(run), []
     if "coordinates" in run:
@@ -377,13 +334,22 @@ def _with_marks(run: Row, base: str) -> Row:
     }
 
 
-def _plane_rows(run: Mapping[str, Any]) -> list[Row]:
+def _plane_rows(run: Row) -> list[Row]:
+    """List the points of a plane, and the networks that it marks."""
     x, y = np.ravel(run["x"]), np.ravel(run["y"])
     losses = np.asarray(run["losses"]).reshape(len(y), len(x))
-    return [
-        {"x": short(a), "y": short(b), "loss": short(losses[j, i])} for j, b in enumerate(y) for i, a in enumerate(x)
+    cells = [
+        {"x": _short(a), "y": _short(b), "loss": _short(losses[j, i])} for j, b in enumerate(y) for i, a in enumerate(x)
     ]
+    return cells + [{"marked": name, "x": _short(x), "y": _short(y)} for name, (x, y) in run.get("marked", ())]
 
 
-def _marked_rows(run: Mapping[str, Any]) -> list[Row]:
-    return [{"marked": name, "x": short(x), "y": short(y)} for name, (x, y) in run["marked"]]
+_PLANE = ("x", "y", "losses")
+# Kinds of the catalogue's `ArrayFigure`.
+KINDS = {
+    "density": _Kind(("grid", "density"), spectra.densities, spectra.points),
+    "line": _Kind(("line_positions", "line_losses"), landscape.line_profiles, _line_rows),
+    "plane": _Kind(_PLANE, landscape.planes, _plane_rows, _plane),
+    "contour": _Kind((*_PLANE, "coordinates", "offsets"), landscape.contours, _plane_rows, _with_marks),
+    "function": _Kind(("grid", "outputs"), functions.functions, functions.points),
+}

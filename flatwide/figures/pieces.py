@@ -1,8 +1,9 @@
 """Types and functions that the figures of a gallery share."""
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from flatwide import paper
 from flatwide.analysis import fields, table, widths
 from flatwide.figures import rendering
-from flatwide.figures.labels import setting
+from flatwide.figures.labels import capital, label, setting
 from flatwide.figures.tables import Table
 
 if TYPE_CHECKING:
@@ -58,6 +59,24 @@ class Piece(NamedTuple):
         return self.part.settings
 
     @property
+    def front(self) -> dict[str, str]:
+        """Column of its rows that says which part they belong to."""
+        return {"part": self.name} if self.name else {}
+
+    @property
+    def ending(self) -> str:
+        """Suffix of the names of its own figures."""
+        return f"_{slug(self.name)}" if self.name else ""
+
+    def titled(self, title: str) -> str:
+        """Return the title of a figure of this part."""
+        return ", ".join(filter(None, [title, self.name]))
+
+    def without(self, axis: str) -> str:
+        """Return its name without one of its settings."""
+        return setting(", ".join(f"{name}={value}" for name, value in self.values.items() if name != axis))
+
+    @property
     def runs(self) -> "pd.DataFrame":
         """The runs of the part."""
         return self.part.runs
@@ -85,6 +104,11 @@ class Look(NamedTuple):
     def dots(self) -> str:
         """Sentence that explains the small dots of a gain."""
         return dots(are_ours=self.are_ours)
+
+    @property
+    def metric_title(self) -> str:
+        """The metric, as it begins a title."""
+        return capital(label(self.metric, metric_name=self.metric_name))
 
     @property
     def of_metric(self) -> dict[str, Any]:
@@ -131,9 +155,10 @@ def printed(group: Sequence[Piece], look: Look) -> list[dict[str, Any]]:
     return rows
 
 
-def capital(text: str) -> str:
-    """Capitalize the first letter of a text."""
-    return text[:1].upper() + text[1:]
+def pages(items: Sequence[Any], most: int) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Cut a list into those of several figures, each with the suffix of the figure's name; a single one has none."""
+    for start in range(0, len(items), most):
+        yield f"_{start // most + 1}" if len(items) > most else "", items[start : start + most]
 
 
 def slug(text: str) -> str:
@@ -146,24 +171,41 @@ def seeds_of(piece: Piece) -> Iterator[dict[str, Any]]:
     for width in piece.widths:
         best, best_rho = width.best, width.best_rho
         for index, seed in enumerate(width.seeds):
-            row: dict[str, Any] = {"part": piece.name} if piece.name else {}
-            row |= {"num_params": width.num_params, "seed": seed}
+            row: dict[str, Any] = piece.front | {"num_params": width.num_params, "seed": seed}
             base = float(width.values[index, 0])
             if np.isfinite(base):
                 row |= {"base": base, "base_run": piece.names.get((width.value, 0.0, seed))}
             sam = float("nan") if best is None else float(width.values[index, 1 + best])
             if np.isfinite(sam):
-                row |= {
-                    "best_rho": best_rho,
-                    "sam": sam,
-                    "sam_run": piece.names.get((width.value, best_rho, seed)),
-                }
+                row |= {"best_rho": best_rho, "sam": sam}
+                row |= {"sam_run": piece.names.get((width.value, best_rho, seed))}
             if np.isfinite(base) and np.isfinite(sam):
                 row["gain"] = float(width.sign * (sam - base))
             if np.isfinite(base) or np.isfinite(sam):
                 yield row
 
 
-def short(value: float, *, digits: int = 5) -> float:
-    """Round to a few significant digits, more than a screen resolves."""
-    return float(f"{value:.{digits}g}")
+def ends(piece: Piece, also: Iterable[int] = ()) -> Iterator[dict[str, Any]]:
+    """List the runs of the base and of SAM at its best rho, at both end widths and at other given sizes."""
+    return compared(piece, {piece.widths[0].num_params, piece.widths[-1].num_params, *also})
+
+
+def compared(piece: Piece, sizes: Collection[int]) -> Iterator[dict[str, Any]]:
+    """List the runs of the base and of SAM at its best rho, at some sizes."""
+    for width in (width for width in piece.widths if width.num_params in sizes):
+        best_rho = width.best_rho
+        for seed in width.seeds:
+            for arm, rho in (("base", 0.0), ("sam", best_rho)):
+                run = piece.names.get((width.value, rho, seed))
+                if run is not None:
+                    yield {"run": run, "arm": arm, "num_params": width.num_params, "rho": rho, "seed": seed}
+
+
+def by_epoch(series: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """List the finite values measured on a run at each epoch, in columns named as those of a table."""
+    epochs: dict[float, dict[str, Any]] = {}
+    for row in series:
+        if row["value"] is not None and math.isfinite(row["value"]):
+            here = epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})
+            here[f"{row['measurement']}.{row['quantity']}"] = row["value"]
+    return [epochs[epoch] for epoch in sorted(epochs)]

@@ -1,13 +1,14 @@
 """Best rho of each width, and gain and metric against rho and width."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from flatwide.figures import axes, lines
-from flatwide.figures.labels import is_percent, label, num_seeds
-from flatwide.figures.style import GREY, SAM, finish
-from flatwide.figures.tables import Table, to_rows
+from flatwide.figures import lines
+from flatwide.figures.drawing import Drawing, panel, short
+from flatwide.figures.gain import value_axis
+from flatwide.figures.labels import capital, factor, label, num_seeds
+from flatwide.figures.style import GREY, SAM
+from flatwide.figures.tables import Table, by_part, to_rows
 
 _LEAST_CELL = 44  # pixels: the number does not fit into a narrower cell
 
@@ -30,42 +31,27 @@ def best_rho_against_width(
     """
     import altair as alt
 
-    rows = [row for row in to_rows(best) if "best_rho" in row]
-    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
+    each, x = by_part(to_rows(seeds)), "num_params"
     panels = []
-    for part in parts:
-        counts = Counter((row["num_params"], row["best_rho"]) for row in to_rows(seeds) if row.get("part", "") == part)
-        dots = [{"x": size, "value": value, "count": count} for (size, value), count in sorted(counts.items())]
-        means = [
-            {"x": row["num_params"], "mean": row["best_rho"]}
-            | ({"low": row["best_rho_low"], "high": row["best_rho_high"]} if "best_rho_low" in row else {})
-            for row in rows
-            if row.get("part", "") == part
-        ]
-        drawn = [lines.Line("SAM", SAM, dots, means)]
-        printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
-        paper_points = [{"x": row["num_params"], "mean": row["best_rho"]} for row in printed if "best_rho" in row]
-        drawn += [lines.Line(lines.PAPER, SAM, [], paper_points, is_hollow=True)] if paper_points else []
-        panels.append(lines.Panel(part, drawn))
-    rhos = sorted(
-        {row["best_rho"] for row in [*rows, *to_rows(seeds)]}
-        | {e for panel in panels for line in panel.lines for e in _ends(line)}
-    )
+    for part, rows in by_part(row for row in to_rows(best) if "best_rho" in row).items():
+        counts = Counter((row["num_params"], row["best_rho"]) for row in each.get(part, ()))
+        counted = [{"num_params": size, "best_rho": rho, "count": n} for (size, rho), n in sorted(counts.items())]
+        means = lines.intervals(rows, "best_rho", x=x, low="best_rho_low", high="best_rho_high")
+        drawn = [lines.Line("SAM", SAM, lines.dots(counted, "best_rho", x=x), means)]
+        panels.append(lines.Panel(part, drawn + lines.hollow(to_rows(paper), "best_rho", SAM, part=part, x=x)))
+    marks = [row for part in panels for line in part.lines if not line.is_hollow for row in line.dots + line.means]
+    rhos = {row[end] for row in marks for end in ("value", "mean", "low", "high") if end in row}
     scale = alt.Scale(type="log", nice=False, padding=14)
-    axis = alt.Axis(values=rhos, format=",~r", labelOverlap="greedy")
+    axis = alt.Axis(values=sorted(rhos), format=",~r", labelOverlap="greedy")
     return lines.figure(
         panels,
         name=name,
         title="Best ρ",
-        across=lines.Across("num_params", sorted({row["num_params"] for row in rows})),
+        across=lines.Across("num_params"),
         y=alt.Y("value:Q", title=label("best_rho"), scale=scale, axis=axis),
         subtitle="large points: best mean over {seeds}; bars: 95 % confidence set; small dots: best ρ of each seed",
         interactive=interactive,
     )
-
-
-def _ends(line: lines.Line) -> list[float]:
-    return [row[end] for row in line.means or [] for end in ("low", "high") if end in row]
 
 
 def heat_map(
@@ -89,145 +75,106 @@ def heat_map(
       metric_name, base: as for `gain.gain_against_width`.
       name, interactive: as for `lines.figure`.
     """
-    import altair as alt
-
-    rows = to_rows(cells)
-    parts = list(dict.fromkeys(row.get("part", "") for row in rows)) if down == "rho" else [""]
-    shape, is_cut = _shape(rows, of=of, down=down, num_parts=len(parts), metric=metric, metric_name=metric_name)
-    tables: dict[str, list[dict[str, Any]]] = {}
-    panels = []
-    for index, part in enumerate(parts):
-        stem = f"{name}_{index}"
-        tables[f"{stem}_means"] = [
-            {"x": row["num_params"], down: row[down], "seeds": row["num_seeds"], "diverged": row["num_diverged"]}
-            | ({"value": float(f"{shape.factor * row[of]:.6g}")} if of in row else {})
-            | ({"best": 1} if row["is_best"] else {})
-            for row in rows
-            if part in ("", row.get("part", ""))
+    rows, is_gain, times = to_rows(cells), of == "gain", factor(metric_name)
+    parts = by_part(rows) if down == "rho" else {"": rows}
+    sizes, levels = sorted({row["num_params"] for row in rows}), list(dict.fromkeys(row[down] for row in rows))
+    most_wide, most_high = (560, 320) if len(parts) == 1 else (300, 200)
+    width = min(most_wide, 90 * len(sizes))
+    height = min(most_high, 40 * len(levels)) if down == "rho" else 22 * len(levels)
+    values = [times * row[of] for row in rows if of in row]
+    reach = _reach(values)
+    title = label("gain" if is_gain else metric, metric_name=metric_name)
+    drawing = Drawing(name, interactive=interactive)
+    facts = {"x": label("num_params"), down: label(down)}
+    tips = drawing.tips(facts, value=title, seeds="number of seeds", diverged="diverged runs")
+    at = _cell_axes(sizes, levels, down)
+    color = _colors(title, reach if is_gain else None, max(60, height - 40))
+    step, panels = width / len(sizes), []
+    for index, (part, here) in enumerate(parts.items()):
+        stem = f"{index}_means"
+        drawing.add(
+            stem,
+            (
+                {"x": row["num_params"], down: row[down], "seeds": row["num_seeds"], "diverged": row["num_diverged"]}
+                | ({"value": short(times * row[of], digits=6)} if of in row else {})
+                | ({"best": 1} if row["is_best"] else {})
+                for row in here
+            ),
+        )
+        cell, best, lost = (drawing.view(stem, f"{index}_{kind}") for kind in ("cells", "best", "diverged"))
+        framed = best.transform_filter("isValid(datum.best)")
+        crosses = lost.transform_filter("datum.diverged > 0")
+        layers = [
+            cell.mark_rect(stroke="white").encode(**at, color=color, **tips),
+            framed.mark_rect(filled=False, stroke="black", strokeWidth=2.5).encode(**at),
+            crosses.mark_text(text="×", fontSize=13, color=GREY, dx=9 - step / 2, dy=-6).encode(**at),
         ]
-        layers = _map_layers(shape, stem, has_numbers=len(parts) == 1, has_tooltips=interactive)
-        panels.append(lines.panel_chart(layers, (shape.width, shape.height), title=part if len(parts) > 1 else None))
-    seeds = num_seeds(row["num_seeds"] for row in rows)
-    words = f"gain of SAM over {base}" if of == "gain" else label(metric, metric_name=metric_name)
-    words = words[:1].upper() + words[1:] if seeds == "one seed" else f"Mean {words}"
+        if step >= _LEAST_CELL and len(parts) == 1:
+            digits = ("+" * is_gain + ".2f") if times == 100 else ".3~g"
+            middle = sum(values) / max(len(values), 1)
+            dark = f"abs(datum.value) > {0.6 * reach}" if is_gain else f"datum.value < {middle}"
+            numbers = drawing.view(stem, f"{index}_numbers").mark_text(fontSize=12)
+            layers.append(numbers.encode(**at, **_numbers(digits, dark)))
+        panels.append(panel(layers, (width, height), part if len(parts) > 1 else None))
+    number = num_seeds(row["num_seeds"] for row in rows)
+    words = f"gain of SAM over {base}" if is_gain else title
     notes = [
-        seeds if seeds == "one seed" else f"mean of {seeds}",
+        number if number == "one seed" else f"mean of {number}",
         "black frame: best ρ of the width" if any(row["is_best"] for row in rows) else "",
-        f"colours saturate at ±{shape.reach:.3g}" if of == "gain" and is_cut else "",
+        f"colours saturate at ±{reach:.3g}" if is_gain and reach < max(map(abs, values), default=0) else "",
         "×: a seed diverged" if any(row["num_diverged"] for row in rows) else "",
     ]
-    heading = alt.Title(words, subtitle="; ".join(filter(None, notes)))
-    if len(panels) == 1:
-        return finish(panels[0], title=heading, datasets=tables)
-    whole = alt.ConcatChart(concat=panels, columns=2)
-    return finish(whole, title=heading, datasets=tables, shared_or_independent={"color": "shared"})
+    heading = capital(words) if number == "one seed" else f"Mean {words}"
+    return drawing.finish(panels, title=heading, notes=["; ".join(filter(None, notes))], color="shared")
 
 
-class _Shape(NamedTuple):
-    """Axes, colours and size that the panels of a heat map share."""
-
-    of: str
-    down: str
-    title: str  # of the colours
-    factor: int  # 100 for percent
-    sizes: list[int]
-    levels: list[Any]
-    width: int
-    height: int
-    reach: float  # gain with the darkest colour
-    middle: float  # mean of all values
-
-
-def _shape(
-    rows: Sequence[dict[str, Any]], *, of: str, down: str, num_parts: int, metric: str, metric_name: str
-) -> tuple[_Shape, bool]:
-    """Return what the panels share, and whether some gains exceed the darkest colour."""
-    factor = 100 if is_percent(metric_name) else 1
-    values = [factor * row[of] for row in rows if of in row]
-    reach, is_cut = _reach(values)
-    sizes, levels = sorted({row["num_params"] for row in rows}), list(dict.fromkeys(row[down] for row in rows))
-    most_wide, most_high = (560, 320) if num_parts == 1 else (300, 200)
-    shape = _Shape(
-        of=of,
-        down=down,
-        title=label("gain" if of == "gain" else metric, metric_name=metric_name),
-        factor=factor,
-        sizes=sizes,
-        levels=sorted(levels, reverse=True) if down == "rho" else levels,
-        width=min(most_wide, 90 * len(sizes)),
-        height=min(most_high, 40 * len(levels)) if down == "rho" else 22 * len(levels),
-        reach=reach,
-        middle=sum(values) / max(len(values), 1),
-    )
-    return shape, is_cut
-
-
-def _map_layers(shape: _Shape, stem: str, *, has_numbers: bool, has_tooltips: bool) -> list[Any]:
-    """Draw the cells of a panel, the frames of the best, crosses at diverged seeds and, if they fit, numbers."""
+def _cell_axes(sizes: list[int], levels: list[Any], down: str) -> dict[str, Any]:
+    """Return the channels of both positions."""
     import altair as alt
 
-    x, y = lines.Across("num_params", shape.sizes).encode_ordinal(), _down(shape.down, shape.levels)
-    chart = alt.Chart(alt.NamedData(name=f"{stem}_means"))
-    tips: dict[str, Any] = {}
-    if has_tooltips:
-        titles = {"x:Q": label("num_params"), f"{shape.down}:N": label(shape.down), "value:Q": shape.title}
-        titles |= {"seeds:Q": "number of seeds", "diverged:Q": "diverged runs"}
-        tips["tooltip"] = [alt.Tooltip(field, title=title) for field, title in titles.items()]
-    step = shape.width / len(shape.sizes)
-    crosses = chart.mark_text(text="×", fontSize=13, color=GREY, dx=9 - step / 2, dy=-6)
-    layers = [
-        chart.properties(name=f"{stem}_cells")
-        .mark_rect(stroke="white")
-        .encode(x=x, y=y, color=_map_color(shape), **tips),
-        chart.transform_filter("isValid(datum.best)")
-        .mark_rect(filled=False, stroke="black", strokeWidth=2.5)
-        .encode(x=x, y=y),
-        crosses.transform_filter("datum.diverged > 0").encode(x=x, y=y),
-    ]
-    if step >= _LEAST_CELL and has_numbers:
-        digits = {(True, True): "+.2f", (True, False): ".2f"}.get((shape.factor == 100, shape.of == "gain"), ".3~g")
-        dark = f"abs(datum.value) > {0.6 * shape.reach}" if shape.of == "gain" else f"datum.value < {shape.middle}"
-        ink = alt.when(dark).then(alt.value("white")).otherwise(alt.value("#222222"))
-        text = alt.Text("value:Q", format=digits)
-        layers.append(chart.mark_text(fontSize=12).encode(x=x, y=y, text=text, color=ink))
-    return layers
+    ticks: dict[str, Any] = {"labelOverlap": "greedy"}
+    across = alt.Axis(labelAngle=0, grid=False, format=lines.Across("num_params").number, **ticks)
+    x = alt.X("x:O", title=label("num_params"), sort=sizes, axis=across)
+    if down == "rho":
+        levels, axis = sorted(levels, reverse=True), alt.Axis(format=",~r", **ticks)
+        return {"x": x, "y": alt.Y("rho:O", title=label("rho"), sort=levels, axis=axis)}
+    return {"x": x, "y": alt.Y(f"{down}:N", title=None, sort=levels, axis=alt.Axis(labelLimit=360))}
 
 
-def _map_color(shape: _Shape) -> Any:
-    """Return the colours of a heat map: diverging around 0 for gains, viridis for metrics."""
+def _colors(title: str, reach: float | None, length: int) -> Any:
+    """Return the colours of a heat map: diverging around 0 for gains, which have a reach, viridis for metrics."""
     import altair as alt
 
     scale = alt.Scale(scheme="viridis")
-    if shape.of == "gain":
-        ends = [-shape.reach, 0, shape.reach]
+    if reach is not None:
+        ends = [-reach, 0, reach]
         scale = alt.Scale(domain=ends, range=["#2166ac", "#f7f7f7", "#c2560a"], interpolate="lab", clamp=True)
-    length = max(60, shape.height - 40)
-    legend = alt.Legend(title=shape.title, orient="right", gradientLength=length, titleFontWeight="normal")
+    legend = alt.Legend(title=title, orient="right", gradientLength=length, titleFontWeight="normal")
     return alt.Color("value:Q", scale=scale, legend=legend)
 
 
-def _down(column: str, levels: list[Any]) -> Any:
+def _numbers(digits: str, dark: str) -> dict[str, Any]:
+    """Return the channels of a cell's number, which is white where the cell is `dark`."""
     import altair as alt
 
-    if column == "rho":
-        return alt.Y("rho:O", title=label("rho"), sort=levels, axis=alt.Axis(format=",~r", labelOverlap="greedy"))
-    return alt.Y(f"{column}:N", title=None, sort=levels, axis=alt.Axis(labelLimit=360))
+    ink = alt.when(dark).then(alt.value("white")).otherwise(alt.value("#222222"))
+    return {"text": alt.Text("value:Q", format=digits), "color": ink}
 
 
-def _reach(values: list[float]) -> tuple[float, bool]:
-    """Return the gain with the darkest colour, and whether some values exceed it.
+def _reach(values: list[float]) -> float:
+    """Return the gain with the darkest colour; larger ones have it too.
 
     Otherwise large negative gains, at rhos that break training, would leave the positive ones almost white.
     """
     most = max(map(abs, values), default=0.0) or 1.0
     gain = 1.5 * max([*values, 0.0])
-    return (gain, True) if 0 < gain < most else (most, False)
+    return gain if 0 < gain < most else most
 
 
 def metric_against_rho(
     runs: Table,
     *,
-    paper: Table,
+    paper: "Table | None",
     metric: str = "test_metric",
     metric_name: str = "accuracy",
     base: str = "SGD",
@@ -241,29 +188,20 @@ def metric_against_rho(
       paper: rows with `panel`, `rho` and `value`.
       metric, metric_name, base: as for `gain.metric_against_width`. name, interactive: as for `lines.figure`.
     """
-    import altair as alt
-
-    rows, printed = to_rows(runs), to_rows(paper)
-    factor = 100 if is_percent(metric_name) else 1
-    panels = []
-    for title in dict.fromkeys(row["panel"] for row in rows):
-        panel_rows = [row for row in rows if row["panel"] == title]
-        dots = [
-            {"x": row["rho"], "value": factor * row["value"]}
-            | {column: row[column] for column in ("run", "rho", "seed") if column in row}
-            for row in panel_rows
-        ]
-        paper_points = [{"x": row["rho"], "mean": factor * row["value"]} for row in printed if row["panel"] == title]
-        drawn = [lines.Line(f"{base} (ρ = 0) and SAM", SAM, dots)]
-        drawn += [lines.Line(lines.PAPER, SAM, [], paper_points, is_hollow=True)] if paper_points else []
-        # Small and large networks differ too much to share an axis.
-        y = alt.Y("value:Q", title=label(metric, metric_name=metric_name), scale=axes.padded_scale())
-        panels.append(lines.Panel(title, drawn, y=y))
-    return lines.figure(
-        panels,
-        name=name,
-        title=f"From {base} to large ρ",
-        across=lines.Across("rho", sorted({row["rho"] for row in [*rows, *printed]})),
-        y=alt.Y("value:Q"),
-        interactive=interactive,
-    )
+    printed = by_part(to_rows(paper), "panel")
+    share: dict[str, Any] = {"x": "rho", "factor": factor(metric_name)}
+    # Small and large networks differ too much to share an axis.
+    y = value_axis(metric, metric_name)
+    panels = [
+        lines.Panel(
+            title,
+            [
+                lines.Line(f"{base} (ρ = 0) and SAM", SAM, lines.dots(rows, "value", **share)),
+                *lines.hollow(printed.get(title, ()), "value", SAM, **share),
+            ],
+            y=y,
+        )
+        for title, rows in by_part(to_rows(runs), "panel").items()
+    ]
+    across, title = lines.Across("rho"), f"From {base} to large ρ"
+    return lines.figure(panels, name=name, title=title, across=across, y=y, interactive=interactive)

@@ -1,14 +1,18 @@
-"""Training curves of a study: the base and SAM at its best rho, at the smallest and the largest width."""
+"""Curves over the epochs of a study, a panel for each width: seeds as thin lines and their mean as a thick one."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from flatwide.analysis import widths
 from flatwide.figures import axes
-from flatwide.figures.labels import is_percent, label, num_seeds, wrapped
-from flatwide.figures.lines import legend_selection, opacity, panel_chart
-from flatwide.figures.style import BASE, GREY, SAM, finish
+from flatwide.figures.drawing import Drawing, Row, panel, parameters, short
+from flatwide.figures.labels import factor, label, num_seeds, wrapped
+from flatwide.figures.style import BASE, GREY, SAM
+from flatwide.figures.tables import by_part
 
 _COLORS = {"base": BASE, "sam": SAM}
 
@@ -19,7 +23,8 @@ class Column(NamedTuple):
     name: str
     title: str
     factor: float = 1
-    may_be_log: bool = True  # use a logarithmic axis if the values are positive and span more than a factor of ten
+    log_from: float = 10  # a logarithmic axis is for positive values that span more than this factor
+    limit: str = ""  # column of a dashed line that belongs to the mean; both are then geometric
 
 
 def study_curves(
@@ -35,7 +40,7 @@ def study_curves(
     name: str = "training_curves",
     interactive: bool = False,
 ) -> Any:
-    """Draw columns against epochs, with seeds as thin lines and their mean as a thick line.
+    """Draw columns against epochs, for the base and SAM at its best rho.
 
     Args:
       runs: one dict per run, with `run` (its name), `arm` ("base" or "sam"), `num_params`, `rho` and `seed`.
@@ -45,39 +50,33 @@ def study_curves(
       most_points: per curve, evenly spaced, so that 500 runs fit on a page.
       metric_name, base, name, interactive: as for `gain.gain_against_width`.
     """
-    import altair as alt
-
-    columns = _of_training(metric_name) if columns is None else columns
-    sizes = sorted({run["num_params"] for run in runs})
-    arms = {"base": base, "sam": "SAM"}
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for size in sizes:
-        rows = [
-            {"epoch": point["epoch"], "of": arms[run["arm"]], "seed": run["seed"], "rho": run["rho"]} | point["values"]
-            for run in runs
-            if run["num_params"] == size
-            for point in _thinned(curves[run["run"]], columns, most_points)
-        ]
-        tables[f"{name}_{size}"] = rows
-        tables[f"{name}_{size}_means"] = _means(rows, [column.name for column in columns])
-    used = [arm for arm in arms if any(run["arm"] == arm for run in runs)]
-    scale = alt.Scale(domain=[arms[arm] for arm in used], range=[_COLORS[arm] for arm in used])
-    color = alt.Color("of:N", scale=scale, legend=alt.Legend())
-    hide = f"{name}_hidden" if interactive else None
-    panels = []
-    for column in columns:
-        for size in sizes:
-            layers = _curve_layers(name, column, size, color, tables, hide)
-            printed = [row for row in paper if (row["num_params"], row["quantity"]) == (size, column.name)]
-            layers += _printed(printed, column.name, f"{name}_{column.name}_{size}_printed", tables)
-            panels.append(panel_chart(layers, (300, 200), title=f"{size:,} parameters"))
-    # One grid of all panels: rows of panels would each have their own columns.
-    whole = alt.ConcatChart(concat=panels, columns=len(sizes))
-    params = [legend_selection(whole, name)] if interactive else []
-    title = alt.Title(
-        heading, subtitle=_subtitle(runs, has_printed=any(table.endswith("_printed") for table in tables))
+    columns = columns or (
+        Column("running_train_loss", label("train_loss")),
+        Column("test_metric", label("test_metric", metric_name=metric_name), factor(metric_name), log_from=math.inf),
     )
-    return finish(whole, title=title, datasets=tables, params=params, shared_or_independent={"color": "shared"})
+    arms = {"base": base, "sam": "SAM"}
+    rows = [
+        {"num_params": run["num_params"], "of": arms[run["arm"]], "seed": run["seed"], "rho": run["rho"]} | point
+        for run in runs
+        for point in widths.evenly(list(_finite(curves[run["run"]], columns)), most_points)
+    ]
+    counts = Counter((run["arm"], run["num_params"]) for run in runs).values()
+    lines = f"thin lines: each seed; thick lines: mean of {num_seeds(counts)}" if max(counts) > 1 else "one seed"
+    printed = [
+        {"num_params": row["num_params"], "epoch": row["epoch"], row["quantity"]: row["value"]}
+        | {"shade": _COLORS.get(row["arm"], GREY)}
+        for row in paper
+    ]
+    return over_epochs(
+        rows,
+        columns,
+        series={arms[arm]: color for arm, color in _COLORS.items() if any(run["arm"] == arm for run in runs)},
+        printed=printed,
+        title=heading,
+        notes=[f"{lines}; SAM at its best ρ", "hollow: the paper's values" if printed else ""],
+        name=name,
+        interactive=interactive,
+    )
 
 
 def explained(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -86,107 +85,92 @@ def explained(runs: Sequence[Mapping[str, Any]]) -> str:
     return "Thin lines are seeds, thick lines their mean." if several else "Each line is one seed."
 
 
-def _subtitle(runs: Sequence[Mapping[str, Any]], *, has_printed: bool) -> str:
-    """Return the sentence that explains the lines."""
-    counts = Counter((run["arm"], run["num_params"]) for run in runs).values()
-    lines = f"thin lines: each seed; thick lines: mean of {num_seeds(counts)}" if max(counts) > 1 else "one seed"
-    return f"{lines}; SAM at its best ρ" + ("; hollow: the paper's values" if has_printed else "")
-
-
-def _curve_layers(
+def over_epochs(
+    rows: Iterable[Row],
+    columns: Sequence[Column],
+    *,
+    series: Mapping[str, str],
+    printed: Sequence[Row] = (),
+    title: str,
+    notes: Sequence[str],
     name: str,
-    column: Column,
-    size: int,
-    color: Any,
-    tables: Mapping[str, Sequence[Mapping[str, Any]]],
-    hide: str | None,
-) -> list[Any]:
-    """Draw the curve of each seed and their mean, from the `tables` of a size."""
+    interactive: bool = False,
+) -> Any:
+    """Draw columns against epochs: a row of panels for each, in which each width has one.
+
+    Args:
+      rows: `num_params`, `of` (its series), `seed`, `epoch` and the columns; missing values are not drawn.
+      series: name -> colour.
+      printed: the paper's values: `num_params`, `epoch`, one of the columns, and `shade`, a colour.
+      title, notes: heading of the figure. name, interactive: as for `lines.figure`.
+    """
     import altair as alt
 
-    rows = tables[f"{name}_{size}"]
-    x = axes.epochs(row["epoch"] for row in rows)
-    y = _vertical(rows, column)
-    tips: dict[str, Any] = {}
-    if hide is not None:
-        tooltips = [alt.Tooltip(f"{c}:Q", title=label(c)) for c in ("rho", "seed", "epoch")]
-        tips["tooltip"] = [*tooltips, alt.Tooltip(f"{column.name}:Q", title=column.title, format=".4~g")]
-    seeds = alt.Chart(alt.NamedData(name=f"{name}_{size}"), name=f"{name}_{column.name}_{size}_seeds")
-    means = alt.Chart(alt.NamedData(name=f"{name}_{size}_means"), name=f"{name}_{column.name}_{size}_mean")
-    return [
-        seeds.mark_line(strokeWidth=1).encode(
-            x=x, y=y, color=color, detail="seed:N", opacity=opacity(0.35, hide), **tips
-        ),
-        means.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=color, opacity=opacity(1, hide)),
-    ]
+    drawing = Drawing(name, series=series, interactive=interactive)
+    of_size = dict(sorted(by_part(rows, "num_params").items()))
+    for size, here in of_size.items():
+        drawing.add(f"{size}", ({k: v for k, v in row.items() if k != "num_params"} for row in here))
+        drawing.add(f"{size}_means", _means(here, columns))
+    panels = []
+    for column in columns:
+        for size, here in of_size.items():
+            x = axes.epochs(row["epoch"] for row in here)
+            drawn = [here] if not column.limit else of_size.values()  # panels with a limit share their vertical axis
+            values = [row[k] for some in drawn for row in some for k in (column.name, column.limit) if k in row]
+            heading, scaled = wrapped(column.title), axes.scaled(values, log_from=column.log_from)
+            y, limit = (alt.Y(f"{field}:Q", title=heading, **scaled) for field in (column.name, column.limit))
+            tips = drawing.tips(
+                {"of": "series"} | {fact: label(fact) for fact in ("rho", "seed", "epoch") if fact in here[0]},
+                **{column.name: column.title},
+            )
+            stem = f"{column.name}_{size}"
+            share: Row = {"x": x, "color": drawing.color}
+            seeds = drawing.view(f"{size}", f"{stem}_seeds").mark_line(strokeWidth=1)
+            means = drawing.view(f"{size}_means", f"{stem}_mean").mark_line(strokeWidth=2.5)
+            layers = [
+                seeds.encode(**share, y=y, detail="seed:N", opacity=drawing.opacity(0.35), **tips),
+                means.encode(**share, y=y, opacity=drawing.opacity(1)),
+            ]
+            if column.limit:
+                dashed = drawing.view(f"{size}_means", f"{stem}_limit").mark_line(strokeWidth=1.6, strokeDash=[5, 3])
+                layers.insert(0, dashed.encode(**share, y=limit, opacity=drawing.opacity(0.9)))
+            points = [row for row in printed if row["num_params"] == size and column.name in row]
+            if points:
+                stem = f"{stem}_printed"
+                drawing.add(stem, ({k: v for k, v in row.items() if k != "num_params"} for row in points))
+                marks = drawing.view(stem, f"{stem}_points").mark_point(
+                    size=60, filled=False, strokeWidth=1.8, shape="diamond"
+                )
+                layers.append(marks.encode(x=alt.X("epoch:Q"), y=y, stroke=alt.Stroke("shade:N", scale=None)))
+            panels.append(panel(layers, (300, 200), parameters(size)))
+    if len(series) == 1:
+        title = f"{title}: {next(iter(series))}"
+    kind = "shared" if any(column.limit for column in columns) else "independent"
+    # One grid of all panels: rows of panels would each have their own columns.
+    return drawing.finish(panels, title=title, notes=notes, columns=len(of_size), color="shared", y=kind)
 
 
-def _printed(
-    rows: Sequence[Mapping[str, Any]], column: str, stem: str, tables: dict[str, list[dict[str, Any]]]
-) -> list[Any]:
-    """Draw the paper's values as hollow points, in the colour of their arm; add the rows to `tables`."""
-    import altair as alt
-
-    if not rows:
-        return []
-    tables[stem] = [
-        {"epoch": row["epoch"], column: row["value"], "shade": _COLORS.get(row["arm"], GREY)} for row in rows
-    ]
-    marks = alt.Chart(alt.NamedData(name=stem), name=f"{stem}_points")
-    marks = marks.mark_point(size=60, filled=False, strokeWidth=1.8, shape="diamond")
-    stroke = alt.Stroke("shade:N", scale=None)
-    return [marks.encode(x=alt.X("epoch:Q"), y=alt.Y(f"{column}:Q"), stroke=stroke)]
-
-
-def _of_training(metric_name: str) -> tuple[Column, ...]:
-    factor = 100 if is_percent(metric_name) else 1
-    return (
-        Column("running_train_loss", label("train_loss")),
-        Column("test_metric", label("test_metric", metric_name=metric_name), factor, may_be_log=False),
-    )
-
-
-def _vertical(rows: Sequence[Mapping[str, Any]], column: Column) -> Any:
-    """Return the vertical axis, logarithmic if the values are positive and span more than a factor of ten."""
-    import altair as alt
-
-    values = [row[column.name] for row in rows if column.name in row]
-    is_log = column.may_be_log and 0 < 10 * min(values, default=0) < max(values, default=0)
-    scale = alt.Scale(type="log", nice=False, padding=8) if is_log else axes.padded_scale()
-    axis = axes.log_axis(values) if is_log else alt.Axis(tickCount=5)
-    return alt.Y(f"{column.name}:Q", title=wrapped(column.title), scale=scale, axis=axis)
-
-
-def _thinned(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], most: int) -> list[dict[str, Any]]:
-    """Thin a curve evenly, including its last point, and drop values that are not finite."""
-    fine = []
+def _finite(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> Iterator[Row]:
+    """List the points of a curve in the units of the figure, without values that are not finite."""
     for row in rows:
-        numbers = {column: factor * _number(row.get(column)) for column, _, factor, _ in columns}
-        values = {column: float(f"{number:.5g}") for column, number in numbers.items() if math.isfinite(number)}
-        if values:
-            fine.append({"epoch": float(f"{float(row['epoch']):.6g}"), "values": values})
-    if len(fine) <= most:
-        return fine
-    return [fine[round(index * (len(fine) - 1) / (most - 1))] for index in range(most)]
+        numbers = {each.name: float(row[each.name]) for each in columns if row.get(each.name) is not None}
+        values = {each.name: short(each.factor * numbers[each.name]) for each in columns if each.name in numbers}
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        if finite:
+            yield {"epoch": short(float(row["epoch"]), digits=6)} | finite
 
 
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _means(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Average each arm where all its seeds have a value, so that the end of a seed does not shift the mean."""
-    seeds: dict[str, set[int]] = {}
-    at: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        seeds.setdefault(row["of"], set()).add(row["seed"])
-        at.setdefault((row["of"], row["epoch"]), []).append(row)
+def _means(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """Average each series where all its seeds have a value, so that the end of a seed does not shift the mean."""
     means = []
-    for (name, epoch), here in at.items():
-        mean: dict[str, Any] = {"of": name, "epoch": epoch}
-        for column in columns:
-            values = [row[column] for row in here if column in row]
-            if len(values) == len(seeds[name]):
-                mean[column] = float(f"{sum(values) / len(values):.5g}")
-        means.append(mean)
+    for name, of_series in by_part(rows, "of").items():
+        seeds = {row["seed"] for row in of_series}
+        for epoch, here in by_part(of_series, "epoch").items():
+            mean: Row = {"of": name, "epoch": epoch}
+            for column in columns:
+                for field in filter(None, (column.name, column.limit)):
+                    values = np.array([row[field] for row in here if field in row])
+                    if len(values) == len(seeds):
+                        mean[field] = short(np.exp(np.log(values).mean()) if column.limit else values.mean())
+            means.append(mean)
     return means

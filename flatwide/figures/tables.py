@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flatwide import csv_cells
@@ -13,10 +14,20 @@ if TYPE_CHECKING:
 Table: TypeAlias = "pd.DataFrame | list[dict[str, Any]]"
 
 
-def to_rows(table: Table) -> list[dict[str, Any]]:
-    """Convert a table to rows, each without its missing values."""
+def to_rows(table: "Table | None") -> list[dict[str, Any]]:
+    """Convert a table to rows, each without its missing values; no table has none."""
+    if table is None:
+        return []
     rows = table if isinstance(table, list) else table.to_dict("records")
     return [{name: value for name, value in row.items() if not _is_missing(value)} for row in rows]
+
+
+def by_part(rows: Iterable[Mapping[str, Any]], column: str = "part") -> dict[Any, list[dict[str, Any]]]:
+    """Group rows by a column, the part of the table they belong to; without it they are one group."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row.get(column, ""), []).append(dict(row))
+    return groups
 
 
 def to_csv(table: Table) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 import flatwide
 from flatwide.data import DataError, conllu, words
+from flatwide.data.labelled_text import labelled_text
 from flatwide.training.plans import Shuffled
 
 # Comments, a token of two words, a word that is not written, Windows line ends, no empty line at the end.
@@ -135,13 +136,31 @@ def test_missing_files_are_asked_for(tmp_path):
         conllu.conllu(data_dir=str(tmp_path))
 
 
-def test_less_than_three_tenths_of_an_epoch_is_padding(tmp_path):
-    random = np.random.default_rng(0)
-    lengths = np.clip(random.lognormal(2.6, 0.6, 1024).astype(int), 1, 80)
-    text = "".join(sentence(*[("a", "X", "_")] * int(length)) for length in lengths)
-    dataset = conllu.conllu(data_dir=put(tmp_path, train=text, dev=GREEK))
+def long_sentences(folder, lengths):
+    text = "".join(sentence(*[("a", "X", "_")] * length) for length in lengths)
+    return conllu.conllu(data_dir=put(folder, train=text, dev=GREEK))
+
+
+def long_texts(folder, lengths):
+    (folder / "reviews.tsv").write_text("".join(f"{'a ' * length}\t{i % 2}\n" for i, length in enumerate(lengths)))
+    return labelled_text(data_dir=str(folder))
+
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("load", "lengths"),
+    [
+        (long_sentences, np.clip(RANDOM.lognormal(2.6, 0.6, 1024), 1, 80)),
+        (long_texts, np.clip(RANDOM.gamma(4.0, 5.0, 1280), 1, 52)),
+    ],
+)
+def test_less_than_three_tenths_of_an_epoch_is_padding(tmp_path, load, lengths):
+    dataset = load(tmp_path, lengths.astype(int).tolist())
     sizes = words.sizes(dataset.train.arrays)
-    order = np.asarray(Shuffled(1024, 64, dataset.padding).order(np.uint32(0), 0, dataset.train.arrays)).reshape(-1, 64)
+    plan = Shuffled(dataset.train.num_examples, 64, dataset.padding)
+    order = np.asarray(plan.order(np.uint32(0), 0, dataset.train.arrays)).reshape(-1, 64)
     levels = np.array(dataset.padding.levels)
     computed = 64 * levels[np.searchsorted(levels, sizes[order].max(axis=1))].sum()
     assert sizes[order].sum() / computed > 0.7

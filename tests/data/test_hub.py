@@ -167,41 +167,25 @@ def test_a_missing_library_is_named(monkeypatch):
     assert "train-images-idx3-ubyte" in message
 
 
-def test_a_wrong_column_is_named(tmp_path):
-    folder, _, _ = digits_like(tmp_path / "repository")
-    message = failure(hub.load_images, hub.Images(str(folder), inputs="img"), **GRAY)
-    assert message.endswith("split 'train': has no column img; its columns are image, label.")
-
-
-def test_a_wrong_split_is_named(tmp_path):
-    folder, _, _ = digits_like(tmp_path / "repository")
-    source = hub.Images(str(folder), test="validation")
-    assert 'Unknown split "validation"' in failure(hub.open_images, source, **OPTIONS)
-
-
-def test_a_column_of_another_kind_is_named(tmp_path):
-    folder, _, _ = digits_like(tmp_path / "repository")
-    source = hub.Images(str(folder), inputs="label", targets="label")
-    assert "the column 'label' holds ClassLabel" in failure(hub.open_images, source, **OPTIONS)
-    source = hub.Images(str(folder), inputs="image", targets="image")
-    assert "the column 'image' holds Image" in failure(hub.load_images, source, **GRAY)
-
-
-def test_hidden_labels_are_recognized(tmp_path):
-    folder, _, _ = digits_like(tmp_path / "repository", labels={"train": [0] * 9, "test": [-1] * 4})
-    message = failure(hub.load_images, hub.Images(str(folder)), **GRAY)
-    assert "split 'test': labels from -1 to -1; expected classes in [0, 10)" in message
-
-
-def test_a_wrong_size_is_named(tmp_path):
-    folder, _, _ = digits_like(tmp_path / "repository")
-    message = failure(hub.load_images, hub.Images(str(folder)), shape=(32, 32, 1), num_classes=10, **OPTIONS)
-    assert "split 'train', row 0: an image of 28 x 28 x 1; expected 32 x 32 x 1." in message
+@pytest.mark.parametrize(
+    ("labels", "source", "shape", "message"),
+    [
+        (None, {"inputs": "img"}, (28, 28, 1), "split 'train': has no column img; its columns are image, label."),
+        (None, {"test": "validation"}, (28, 28, 1), 'Unknown split "validation"'),
+        (None, {"inputs": "label", "targets": "label"}, (28, 28, 1), "the column 'label' holds ClassLabel"),
+        (None, {"targets": "image"}, (28, 28, 1), "the column 'image' holds Image"),
+        (None, {}, (32, 32, 1), "split 'train', row 0: an image of 28 x 28 x 1; expected 32 x 32 x 1."),
+        ([-1] * 4, {}, (28, 28, 1), "split 'test': labels from -1 to -1; expected classes in [0, 10)"),  # hidden ones
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, labels, source, shape, message):
+    folder, _, _ = digits_like(tmp_path / "repository", labels=labels and {"train": [0] * 9, "test": labels})
+    source = hub.Images(str(folder), **source)
+    assert message in failure(hub.load_images, source, shape=shape, num_classes=10, **OPTIONS)
 
 
 def test_a_damaged_table_is_named(tmp_path):
     folder, _, _ = digits_like(tmp_path / "repository")
     path = folder / "data" / "train-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:50])
-    message = failure(hub.load_images, hub.Images(str(folder)), **GRAY)
-    assert str(folder) in message
+    assert str(folder) in failure(hub.load_images, hub.Images(str(folder)), **GRAY)

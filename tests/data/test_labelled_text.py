@@ -4,13 +4,10 @@ import csv
 import gzip
 import io
 
-import numpy as np
 import pytest
 
-import flatwide
 from flatwide.data import DataError, hub, words
 from flatwide.data.labelled_text import labelled_text, read, split_words, sst2
-from flatwide.training.plans import Shuffled
 
 # As in GLUE's archive: a space after each phrase, quotation marks that quote nothing.
 GLUE_TRAIN = (
@@ -192,40 +189,3 @@ def test_missing_files_are_asked_for(tmp_path):
         labelled_text(data_dir=str(tmp_path))
     with pytest.raises(DataError, match=r"has train\.csv, train\.tsv; expected train\.tsv and dev\.tsv"):
         labelled_text(data_dir=put(tmp_path, train_csv=GLUE_TRAIN))
-
-
-def test_less_than_three_tenths_of_an_epoch_is_padding(tmp_path):
-    random = np.random.default_rng(0)
-    lengths = np.clip(random.gamma(4.0, 5.0, 1280).astype(int), 1, 52)
-    (tmp_path / "reviews.tsv").write_text("".join(f"{'a ' * n}\t{i % 2}\n" for i, n in enumerate(lengths)))
-    dataset = labelled_text(data_dir=str(tmp_path))
-    sizes = words.sizes(dataset.train.arrays)
-    plan = Shuffled(dataset.train.num_examples, 64, dataset.padding)
-    order = np.asarray(plan.order(np.uint32(0), 0, dataset.train.arrays)).reshape(-1, 64)
-    levels = np.array(dataset.padding.levels)
-    computed = 64 * levels[np.searchsorted(levels, sizes[order].max(axis=1))].sum()
-    assert sizes[order].sum() / computed > 0.7
-
-
-@pytest.mark.slow  # tests/test_families.py trains on such texts
-def test_texts_are_trained_on(tmp_path):
-    kinds = {"yes": 1, "no": 0}
-    random = np.random.default_rng(1)
-    texts = [(random.choice([*kinds]), random.choice(["so", "it", "is"], random.choice([1, 3]))) for _ in range(60)]
-    content = "".join(f"{' '.join([*others, kind])}\t{kinds[kind]}\n" for kind, others in texts)
-    config = {
-        "model": "LSTM",
-        "dataset": "labelled_text",
-        "data_dir": put(tmp_path, train_tsv=content, dev_tsv=content),
-        "hidden_size": 8,
-        "dropout": 0.1,
-        "rho": 0.02,
-        "learning_rate": 0.5,
-        "lr_scheduler": "constant",
-        "batch_size": 20,
-        "num_epochs": 20,
-    }
-    result = flatwide.run(config, tmp_path / "runs", quiet=True, tensorboard=False)
-    assert result["num_params"] == 7 * 9 + 8 * 8 * (9 + 8 + 1) + 4 * 64 + 4 * 8
-    assert result["test_metric"] > 0.9
-    assert result["metric_name"] == "accuracy"

@@ -5,7 +5,6 @@ import pytest
 from numpy.testing import assert_array_equal
 from rdkit import Chem
 
-from flatwide import runner
 from flatwide.data import DataError, smiles
 from flatwide.data.smiles import made_molecules, smiles_csv
 
@@ -139,32 +138,3 @@ def test_made_molecules_are_what_the_docs_say():
         assert {-1, 0, 1} == set(np.unique(labels))
         assert ((labels == 1).sum(axis=0) > 0).all()
     assert made_molecules().fingerprint == dataset.fingerprint
-
-
-@pytest.mark.slow  # tests/test_families.py trains on molecules of OGB's form
-def test_a_tiny_run_from_smiles_to_a_score(tmp_path):
-    for name in ("train.csv", "test.csv"):
-        (tmp_path / name).write_text(
-            "smiles,one,two\n"
-            + "".join(f"{molecule},{i % 2},{'' if i % 3 else 1}\n" for i, molecule in enumerate(TEN * 3))
-        )
-    fields = {
-        "model": "GCN",
-        "hidden_size": 4,
-        "num_layers": 1,
-        "dataset": "smiles_csv",
-        "data_dir": str(tmp_path),
-        "loss": "binary_cross_entropy",
-        "base_optimizer": "adam",
-        "learning_rate": 1e-2,
-        "lr_scheduler": "constant",
-        "batch_size": 8,
-        "num_train_steps": 4,
-        "pruner": "random",
-        "sparsity": 0.5,
-    }
-    result = runner.run(fields, tmp_path / "runs", quiet=True)
-    assert (result["status"], result["steps"], result["metric_name"]) == ("finished", 4, "mean_average_precision")
-    assert 0 < result["test_metric"] <= 1
-    assert np.isfinite(result["train_loss"])
-    assert result["test_loss"] == pytest.approx(result["train_loss"], rel=1e-5)  # each graph and each label once

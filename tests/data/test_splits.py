@@ -260,28 +260,34 @@ def test_a_subset_of_all_is_the_whole(make):
     assert subset(whole, 101, seed=0) is whole
 
 
-def test_cuts_are_functions_of_the_seed():
-    def cut(seed):
-        _, validation = hold_out(resident(), 0.2, seed=seed)
-        return identities(validation).tolist(), identities(subset(resident(), 20, seed=seed)).tolist()
-
-    assert cut(0) == cut(0)
-    assert cut(0)[0] != cut(1)[0]
-    assert cut(0)[1] != cut(1)[1]
-
-
-def test_smaller_cuts_are_parts_of_larger_ones():
-    small, large = (set(identities(subset(resident(), n, seed=5))) for n in (20, 60))
-    assert small < large
-    small, large = (set(identities(hold_out(resident(), f, seed=5)[1])) for f in (0.1, 0.4))
-    assert small < large
+def chosen(how, fraction, seed):
+    """Return the numbers of the examples that a cut or label noise chooses."""
+    if how == "noise":
+        noisy = add_label_noise(resident(), fraction, num_classes=NUM_CLASSES, seed=seed)
+        return np.flatnonzero(noisy.targets != resident().targets)
+    cut = hold_out(resident(), fraction, seed=seed)[1] if how == "hold_out" else None
+    return identities(cut or subset(resident(), round(101 * fraction), seed=seed))
 
 
-def test_cuts_are_uniform():
-    # Each example is held out in half of the seeds: 400 draws, standard deviation 10; all 101 within 4.5 of them.
+every_choice = pytest.mark.parametrize("how", ["hold_out", "subset", "noise"])
+
+
+@every_choice
+def test_what_is_chosen_is_a_function_of_the_seed(how):
+    assert chosen(how, 0.2, 0).tolist() == chosen(how, 0.2, 0).tolist() != chosen(how, 0.2, 1).tolist()
+
+
+@every_choice
+def test_less_is_a_part_of_more(how):
+    assert set(chosen(how, 0.2, 5)) < set(chosen(how, 0.6, 5))
+
+
+@every_choice
+def test_every_example_is_as_likely(how):
+    # Each example is chosen in half of the seeds: 400 draws, standard deviation 10; all 101 within 4.5 of them.
     counts = np.zeros(101)
     for seed in range(400):
-        counts[identities(hold_out(resident(), 0.5, seed=seed)[1])] += 1
+        counts[chosen(how, 0.5, seed)] += 1
     assert np.abs(counts - 400 * 50 / 101).max() < 45
 
 
@@ -322,22 +328,7 @@ def test_label_noise_is_uniform_over_the_other_classes():
     assert abs(counts[0] - 10_000) < 4 * 71
 
 
-def test_label_noise_strikes_every_example_alike():
-    counts = np.zeros(101)
-    for seed in range(400):
-        counts += add_label_noise(resident(), 0.5, num_classes=NUM_CLASSES, seed=seed).targets != resident().targets
-    assert np.abs(counts - 400 * 50 / 101).max() < 45  # as for cuts above
-
-
-def test_label_noise_is_a_function_of_the_seed():
-    first, again, other = (
-        add_label_noise(resident(), 0.5, num_classes=NUM_CLASSES, seed=seed).targets for seed in (0, 0, 1)
-    )
-    assert_array_equal(first, again)
-    assert (first != other).any()
-
-
-def test_less_label_noise_is_a_part_of_more():
+def test_less_label_noise_has_the_classes_of_more():
     clean = resident().targets
     less, more = (
         add_label_noise(resident(), fraction, num_classes=NUM_CLASSES, seed=0).targets for fraction in (0.2, 0.6)

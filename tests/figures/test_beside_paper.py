@@ -125,9 +125,8 @@ def drawn():
                 elif "hollow" in name:
                     stem = figure.name.rstrip("0123456789").rstrip("_")
                     for row in rows:
-                        value = row["value"] if "value" in row else row["mean"]
-                        points.add((stem, row["x"], rounded(value), rounded(row.get("low"))))
-                        points.add((stem, rounded(value)))
+                        points.add((stem, row["position"], rounded(row["value"]), rounded(row.get("low"))))
+                        points.add((stem, rounded(row["value"])))
     return points
 
 
@@ -155,37 +154,23 @@ def test_every_gain_mean_band_and_best_rho_of_the_paper_is_drawn(drawn):
     assert missed == []
 
 
-def test_every_accuracy_by_rho_of_the_paper_is_drawn(drawn):
-    missed = [
-        row
-        for row in paper.rho_values().to_dict("records")
-        if ("metric_by_rho", row["rho"], rounded(100 * row["value"]), None) not in drawn
-    ]
-    assert missed == []
+def of_rho(row):
+    return {("metric_by_rho", row["rho"], rounded(100 * row["value"]), None)}
 
 
-def test_every_measured_value_of_the_paper_is_drawn(drawn):
-    missed = [
-        row
-        for row in paper.measured_values().to_dict("records")
-        if not {(f"{stem}_by_{axis}", rounded(row["value"])) for stem in stems(row["quantity"]) for axis in AXES}
-        & drawn
-    ]
-    assert missed == []
+def of_quantity(row):
+    """Return the points in the figures of its measurement, or with several settings in those of the quantity itself."""
+    stems = (row["quantity"].partition(".")[0], row["quantity"].replace(".", "_"))
+    return {(f"{stem}_by_{axis}", rounded(row["value"])) for stem in stems for axis in ("width", "rho")}
 
 
-AXES = ("width", "rho")
+def of_curve(row):
+    return {(row["quantity"].replace(".", "_"), row["num_params"], row["epoch"], rounded(row["value"]))}
 
 
-def stems(quantity):
-    """Return the stems of a quantity's figures: its measurement, or with several settings the quantity itself."""
-    return quantity.partition(".")[0], quantity.replace(".", "_")
-
-
-def test_every_point_of_the_papers_curves_is_drawn(drawn):
-    missed = [
-        row
-        for row in paper.curve_values().to_dict("records")
-        if (row["quantity"].replace(".", "_"), row["num_params"], row["epoch"], rounded(row["value"])) not in drawn
-    ]
-    assert missed == []
+@pytest.mark.parametrize(
+    ("values", "points"),
+    [(paper.rho_values, of_rho), (paper.measured_values, of_quantity), (paper.curve_values, of_curve)],
+)
+def test_every_value_of_the_paper_is_drawn(drawn, values, points):
+    assert [row for row in values().to_dict("records") if not points(row) & drawn] == []

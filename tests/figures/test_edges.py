@@ -61,13 +61,13 @@ def test_each_width_is_a_panel_and_each_rho_a_colour_with_its_edge(faults):
     spec = figure.chart.to_dict()
     assert faults(spec) == []
     assert figure.section == "Dynamics"
-    assert [panel["title"]["text"] for panel in spec["hconcat"]] == [
+    assert [panel["title"]["text"] for panel in spec["concat"]] == [
         f"{size:,} parameters" for size in (100, 300, 5_366_010)
     ]
     assert {row["rho"] for row in figure.data} == {0.0, 0.01, 0.05, 0.1}  # both ends and two of the three between
     means = [row for row in spec["datasets"]["edge_over_training_300_means"] if row["of"] == "SAM, ρ = 0.1"]
     assert [row["epoch"] for row in means] == [0, 0.5, 1]
-    assert means[0]["value"] == pytest.approx(4 * 2**0.5, rel=1e-4)  # the geometric mean of 4 and 8
+    assert means[0]["eigenvalue"] == pytest.approx(4 * 2**0.5, rel=1e-4)  # the geometric mean of 4 and 8
     assert {row["edge"] for row in means} == {20}
     assert "geometric mean of 2 seeds" in json.dumps(spec)
     assert {row["epoch"]: row["eigenvalue"] for row in figure.data if row["seed"] == 1} == {0.0: 8.0, 0.5: 9.0, 1.0: 10}

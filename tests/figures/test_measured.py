@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from flatwide.analysis import measured
-from flatwide.figures import contours, gallery, landscape, spectra
+from flatwide.figures import gallery, landscape, spectra
 from flatwide.figures import measured as charts
 
 SIZES, RHOS = (100, 1000, 5_366_010), (0.0, 0.01, 0.1)
@@ -127,7 +127,7 @@ def test_lines_are_offset_around_their_position():
     assert base[0] < 10 < sam[0]
     assert_allclose(np.multiply(base, sam), [100, 10**6], rtol=1e-4)
     by_rho = charts.against_rho(rows).to_dict()["datasets"]["measured_by_rho_0_averages"]
-    assert_allclose([row["x"] for row in by_rho], [-5 / 280, 1 - 5 / 280, 5 / 280, 1 + 5 / 280], atol=1e-4)
+    assert_allclose([row["x"] for row in by_rho], [-5 / 165, 1 - 5 / 165, 5 / 165, 1 + 5 / 165], atol=1e-4)
 
 
 def test_the_papers_values_are_hollow_for_its_own_network(compiled):
@@ -136,11 +136,11 @@ def test_the_papers_values_are_hollow_for_its_own_network(compiled):
     figure = drawn(runs)["moments_by_rho"]
     rows = compiled(figure)["datasets"]["moments_by_rho_0_hollow"]
     # Positions 0 to 5 are rho 0, 0.01, 0.02, 0.05, 0.1, 0.2.
-    values = [(row["x"], row["mean"]) for row in rows]
+    values = [(row["x"], row["value"]) for row in rows]
     assert values == [(0, 28.98), (1, 25.19), (2, 23.51), (3, 18.28), (4, 15.94), (5, 11.97)]
     assert "Hollow points" in figure.caption
     by_width = compiled(drawn(runs)["moments_by_width"])["datasets"]["moments_by_width_0_hollow"]
-    assert [(row["mean"], row["shade"]) for row in by_width] == [(28.98, "#0072B2"), (15.94, "#D55E00")]
+    assert [(row["value"], row["shade"]) for row in by_width] == [(28.98, "#0072B2"), (15.94, "#D55E00")]
     other = drawn(runs.assign(loss="cross_entropy"))["moments_by_rho"]
     assert "hollow" not in json.dumps(other.chart.to_dict())
 
@@ -186,7 +186,7 @@ def test_the_correlation_is_printed_above_its_plot():
     correlations = {TOP: measured.Correlation(-1.0, float("nan"), float("nan"), 1, 1)}
     spec = charts.against_metric(rows, correlations=correlations).to_dict()
     assert spec["concat"][0]["title"]["text"] == "rank correlation -1.00"
-    assert [row["metric"] for row in spec["datasets"]["metric_by_measured_0_seeds"]] == [90, 91, 92]
+    assert [row["value"] for row in spec["datasets"]["metric_by_measured_0_seeds"]] == [90, 91, 92]
 
 
 def test_runs_are_drawn_over_epochs_where_several_were_measured(compiled):
@@ -271,13 +271,13 @@ def test_functions_have_every_seed_their_mean_and_spread_and_a_panel_for_each_wi
     assert tables["functions_sam_1000_averages"][2] == {"input": 0.0, "output": 5.0, "low": 2.0, "high": 8.0}
     assert [row["output"] for row in tables["functions_base_100_lines"] if row["seed"] == 1] == [3, 4, 5, 4, 90]
     assert tables["functions_base_100_examples"] == [{"input": -0.5, "output": -1.0}, {"input": 0.0, "output": 9.0}]
-    top = spec["vconcat"][0]["hconcat"]
+    top = spec["concat"]
     assert top[0]["title"] == {"text": "SGD, 100 parameters", "subtitle": ["spread 3"], "fontSize": 13}
     assert top[0]["layer"][1]["encoding"]["y"]["scale"]["domain"] == [
         -2.5,
         10.5,
     ]  # 15 % more than the range of the targets
-    assert spec["vconcat"][1]["hconcat"][2]["title"]["text"] == "SAM, ρ = 0.1, 5,366,010 parameters"
+    assert top[5]["title"]["text"] == "SAM, ρ = 0.1, 5,366,010 parameters"
 
 
 def test_a_plane_of_minima_is_in_bands_and_marks_its_networks(compiled):
@@ -300,14 +300,19 @@ def test_a_plane_of_minima_is_in_bands_and_marks_its_networks(compiled):
     assert spec["concat"][0]["title"]["subtitle"] == ["start 0.25 from the plane"]
 
 
+OPTIONS = {"heading": "The loss", "base": "SGD", "name": "f", "interactive": False}
+
+
 def test_levels_of_a_wide_range_are_powers_of_ten():
     plane = {"arm": "sam", "num_params": 10, "seed": 0, "rho": 0.1, "x": X, "y": X[:2], "marked": [("SAM", (0, 0))]}
     share = {"x_title": "x", "y_title": "y", "note": "here"}
-    wide = contours.contours([plane | share | {"losses": np.array([[1e-5, 0.5, 2e3], [1, 1, 1]])}]).to_dict()
-    names = [row["loss"] for row in wide["datasets"]["loss_between_minima_0_cells"]]
+    wide = landscape.contours(
+        [plane | share | {"losses": np.array([[1e-5, 0.5, 2e3], [1, 1, 1]])}], **OPTIONS
+    ).to_dict()
+    names = [row["loss"] for row in wide["datasets"]["f_0_cells"]]
     assert names == ["below 1e-4", "0.1 to 1", "above 1000", "1 to 10"]
-    flat = contours.contours([plane | share | {"losses": np.ones((2, 3))}]).to_dict()
-    assert [row["loss"] for row in flat["datasets"]["loss_between_minima_0_cells"]] == ["all", "all"]
+    flat = landscape.contours([plane | share | {"losses": np.ones((2, 3))}], **OPTIONS).to_dict()
+    assert [row["loss"] for row in flat["datasets"]["f_0_cells"]] == ["all", "all"]
 
 
 def test_a_density_is_cut_at_its_floor_and_keeps_its_band():
@@ -321,8 +326,8 @@ def test_a_density_is_cut_at_its_floor_and_keeps_its_band():
 def test_a_fine_plane_is_thinned():
     fine = np.linspace(-1, 1, 201)
     run = {"arm": "sam", "num_params": 10, "seed": 0, "rho": 0.1, "x": fine, "y": fine}
-    spec = landscape.planes([run | {"losses": np.ones((201, 201))}]).to_dict()
-    assert len(spec["datasets"]["loss_on_plane_0_cells"]) == 31 * 31
+    spec = landscape.planes([run | {"losses": np.ones((201, 201))}], **OPTIONS).to_dict()
+    assert len(spec["datasets"]["f_0_cells"]) == 31 * 31
 
 
 def test_arrays_are_read_of_no_more_seeds_than_are_drawn():

@@ -26,44 +26,25 @@ def by_hand(subject, of_kernel, of_bias):
     return jax.tree.map(lambda number, leaf: jnp.full(leaf.shape, number), numbers, subject.params)
 
 
-def dense_hessians(subject):
-    """Compute the Hessian of each example over the kept weights, and the flags of these."""
-    flat, unravel = ravel_pytree(subject.params)
-    leaves = zip(jax.tree.leaves(subject.mask), jax.tree.leaves(subject.params), strict=True)
-    kept = np.concatenate([np.broadcast_to(mask, leaf.shape).ravel() for mask, leaf in leaves])
-
-    def loss(flat, example):
-        return subject.per_example_loss(unravel(flat), example, subject.stats)
-
-    dense = jax.jit(jax.vmap(jax.hessian(loss), (None, 0)))(flat, subject.examples)
-    return np.asarray(dense, np.float64)[:, kept][:, :, kept], kept
-
-
 @pytest.fixture(scope="module")
 def subject(small):
     return small(**PRUNED, **MUP)
 
 
 @pytest.mark.slow
-def test_stability_is_that_of_the_hessians_in_the_coordinates_with_one_rate(subject):
-    hessians, kept = dense_hessians(subject)
-    rates = np.asarray(ravel_pytree(by_hand(subject, (2.0, 0.5), (2.0, 1.0)))[0], np.float64)[kept] ** 0.5
-    slope = jax.grad(subject.loss_fn)
-
-    def norm(batch):
-        return float(trees.norm(trees.apply_mask(slope(subject.params, batch, subject.stats), subject.mask)))
-
-    batches = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 1], subject.examples) for at in range(20)]
-    rho = np.mean([0.1 * 2**0.5 / norm(batch) for batch in batches])
+def test_stability_is_that_of_the_hessians_in_the_coordinates_with_one_rate(subject, with_hessians):
+    network = with_hessians(subject)
+    rates = np.asarray(ravel_pytree(by_hand(subject, (2.0, 0.5), (2.0, 1.0)))[0], np.float64)[network.kept] ** 0.5
+    rho = np.mean(0.1 * 2**0.5 / np.linalg.norm(network.gradients, axis=1))
     values = stability(subject, key=jax.random.key(0)).values
     assert values["rho"] == pytest.approx(rho, rel=1e-5)
     rate = subject.built.config["learning_rate"]
-    scaled = rates[None, :, None] * hessians * rates[None, None, :]
+    scaled = rates[None, :, None] * network.hessians * rates[None, None, :]
     truth = measure.stability_of_matrices(scaled, learning_rate=rate, rho=rho, batch_size=1)
     assert values["growth_factor"] == pytest.approx(truth.curved_growth, rel=1e-4)
     assert values["condition_value"] == pytest.approx(truth.condition.value, rel=1e-4)
     assert values["top_eigenvalue"] == pytest.approx(np.linalg.eigvalsh(scaled.mean(axis=0))[-1], rel=1e-4)
-    edge, edge_rho = values["edge_of_stability"], 0.1 * 2**0.5 / norm(subject.examples)
+    edge, edge_rho = values["edge_of_stability"], 0.1 * 2**0.5 / np.linalg.norm(network.gradient)
     assert rate * (edge + edge_rho * edge**2) == pytest.approx(2, rel=1e-4)
 
 

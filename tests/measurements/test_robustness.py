@@ -4,12 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
-from flatwide import experiment, measure, trees
+from flatwide import measure, trees
 from flatwide.measurements.layers import layers
 from flatwide.measurements.robustness import robustness
-from flatwide.measurements.subject import Subject, examples_of
 
 
 @pytest.mark.slow
@@ -52,13 +50,12 @@ def test_changes_are_those_of_networks_with_changed_weights(masked):
     assert measured.errors["noise_10_loss_rise"] == pytest.approx(np.std(rises) / 300**0.5, rel=0.3)
 
 
-def test_test_examples_are_those_that_the_run_is_scored_on():
-    built = experiment.build({"num_neurons": (2,), "batch_size": 8})
-    state = built.init()
-    subject = Subject(built, state.params, state.stats, state.mask, 0.0, examples_of(built, 1000)(None))
-    scored = built.evaluate(state, built.test)
+def test_test_examples_are_those_that_the_run_is_scored_on(small):
+    subject = small()
+    built = subject.built
+    scored = built.evaluate(built.init(), built.test)
     found = subject.on_test_examples(1000)
-    assert found.num_examples == built.test.num_examples < subject.num_examples
+    assert found.num_examples == built.test.num_examples < 1000
     outputs = np.asarray(found.outputs(found.params, found.examples, found.stats))
     accuracy = np.mean(outputs.argmax(axis=1) == np.asarray(found.examples["targets"]))
     assert accuracy == pytest.approx(scored.metric)
@@ -73,8 +70,7 @@ def test_layers_are_blocks_of_the_dense_hessian(masked):
         for _ in range(leaf.size)
     ]
     names, dense = np.array(names)[masked.kept], masked.mean
-    slope = jax.grad(subject.loss_fn)(subject.params, subject.examples, subject.stats)
-    slope = np.asarray(ravel_pytree(slope)[0], np.float64)[masked.kept]
+    slope = masked.gradient[masked.kept]
     for name in set(names):
         block = dense[np.ix_(names == name, names == name)]
         assert values[f"top_eigenvalue_{name}"] == pytest.approx(np.linalg.eigvalsh(block)[-1], rel=1e-4)

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
 from flatwide.measurements.sharpness import sharpness
 
@@ -15,21 +14,15 @@ def measured(masked):
     return sharpness(masked.subject, key=jax.random.key(0), radius=RADIUS, batch_size=8)
 
 
-def gradient(small):
-    subject = small.subject
-    slope = jax.grad(subject.loss_fn)(subject.params, subject.examples, subject.stats)
-    return np.asarray(ravel_pytree(slope)[0], np.float64) * small.kept
-
-
 def test_sam_looks_along_the_gradient_of_all_examples_at_the_fixed_radius(masked, measured):
-    flat, slope = np.asarray(ravel_pytree(masked.subject.params)[0], np.float64), gradient(masked)
+    flat, slope = masked.flat, masked.gradient
     step = RADIUS * slope / np.linalg.norm(slope)
     rise = masked.loss(flat + step).mean() - masked.loss(flat).mean()
     assert measured.values["sam"] == pytest.approx(rise, rel=1e-4)
 
 
 def test_no_point_of_the_ball_is_worse_than_the_worst(masked, measured):
-    flat, slope = np.asarray(ravel_pytree(masked.subject.params)[0], np.float64), gradient(masked)
+    flat, slope = masked.flat, masked.gradient
     draw = np.random.default_rng(0).normal(size=(50, len(flat))) * masked.kept
     draw = 3 * draw / np.linalg.norm(draw, axis=1)[:, None] + 10 * slope / np.linalg.norm(slope)
     draw *= RADIUS / np.linalg.norm(draw, axis=1)[:, None]
@@ -42,7 +35,7 @@ def test_no_point_of_the_ball_is_worse_than_the_worst(masked, measured):
 
 
 def test_average_is_that_of_random_points(masked, measured):
-    flat = np.asarray(ravel_pytree(masked.subject.params)[0], np.float64)
+    flat = masked.flat
     draw = np.random.default_rng(0).normal(size=(100, len(flat))) * masked.kept * RADIUS / np.sqrt(masked.kept.sum())
     rises = [(masked.loss(flat + e) + masked.loss(flat - e)).mean() / 2 - masked.loss(flat).mean() for e in draw]
     error = np.hypot(np.std(rises) / 10, measured.errors["average"])

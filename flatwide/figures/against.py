@@ -1,0 +1,163 @@
+"""Figures of the gain and the metric: against size, against an axis that the study varies, and at equal compute."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from flatwide import paper
+from flatwide.analysis import fields
+from flatwide.figures.drawing import Row, parameters
+from flatwide.figures.gain import gain_against_width, metric_against_width
+from flatwide.figures.labels import label
+from flatwide.figures.pieces import GAIN, MOST_PARTS, Figure, Look, Piece, interval, pages, printed, seeds_of, slug
+
+
+def by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
+    """Draw gain and metric against size; where there are no parts, also the corrected gain."""
+    rows = [row for piece in group for row in seeds_of(piece)]
+    corrected = corrected_gain(group[0]) if len(group) == 1 else None
+    words = " Each line is one setting of the axes other than width." if len(group) > 1 else ""
+    if corrected:
+        words = " The second line removes selection bias across seeds: each seed uses the ρ chosen on the others."
+    beside = printed(group, look)
+    yield from _both(rows, look, f"by_width{ending}", beside=beside, words=words, corrected=corrected)
+
+
+def by_axes(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
+    """Draw gain and metric against a numeric axis, such as label noise, one line or panel per size."""
+    numeric = [axis for axis in look.axes if any(isinstance(piece.values.get(axis), (int, float)) for piece in pieces)]
+    # Several numeric axes would need a figure for each pair; the figures by width show all their values.
+    for axis in numeric if len(numeric) == 1 else []:
+        having = [piece for piece in pieces if isinstance(piece.values.get(axis), (int, float))]
+        others = list(dict.fromkeys(piece.without(axis) for piece in having))
+        rows = [
+            row | {axis: piece.values[axis], "part": ", ".join(filter(None, [parameters(row["num_params"]), other]))}
+            for other in others
+            for piece in having
+            if piece.without(axis) == other
+            for row in seeds_of(piece)
+        ]
+        rows = sorted(rows, key=lambda row: row["num_params"])
+        if len({row[axis] for row in rows}) > 1:
+            yield from _by_axis(rows, axis, look, is_ordered=len(others) == 1)
+
+
+def by_sparsity(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
+    """Draw gain and metric against a sparsity that varies with width, as at a fixed number of weights."""
+    having = [piece for piece in pieces if len(set(piece.sparsity.values())) > 1]
+
+    def of_sparsity(piece: Piece, rows: Iterable[Row]) -> list[Row]:
+        return [row | {"sparsity": piece.sparsity[k]} for row in rows if (k := row["num_params"]) in piece.sparsity]
+
+    rows = [row for piece in having for row in of_sparsity(piece, seeds_of(piece))]
+    beside = [row for piece in having for row in of_sparsity(piece, printed([piece], look))]
+    yield from _by_axis(rows, "sparsity", look, is_ordered=False, beside=beside)
+
+
+def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
+    """Draw the gain of SAM over a base trained for twice as long, if there are such runs."""
+    rows: list[Row] = []
+    beside: list[Row] = []
+    for piece in pieces:
+        name = next((name for name in reversed(fields.LENGTHS) if piece.values.get(name)), "")
+        longer = {**piece.values, name: 2 * piece.values[name]} if name else None
+        front = {"part": part} if (part := piece.without(name)) else {}
+        for other in (other for other in pieces if other.values == longer):
+            rows += [front | row for row in _pairs(piece, other)]
+            beside += [front | row for row in fields.records(paper.equal_compute_beside(piece.runs))]
+    base = f"{look.base} trained for twice as long"
+    name, words = f"at_equal_compute{look.ending}", f"{base}, which computes as many gradients"
+    yield from _both(rows, look, name, beside=beside, base=base, base_words=words, is_ordered=False)
+
+
+def _pairs(piece: Piece, longer: Piece) -> Iterator[Row]:
+    """Pair the runs of SAM at the best rho of each width with the longer base runs of the same seeds."""
+    bases = {(row["num_params"], row["seed"]): row for row in seeds_of(longer) if "base" in row}
+    sign = piece.widths[0].sign
+    for row in seeds_of(piece):
+        other = bases.get((row["num_params"], row["seed"]))
+        if other is not None and "sam" in row:
+            facts = {name: row[name] for name in ("num_params", "seed", "best_rho")}
+            gain = {"gain": float(sign * (row["sam"] - other["base"])), "base": other["base"]}
+            yield facts | gain | {"base_run": other["base_run"], "sam": row["sam"], "sam_run": row["sam_run"]}
+
+
+def _by_axis(
+    rows: Sequence[Row], axis: str, look: Look, *, is_ordered: bool, beside: list[Row] | None = None
+) -> Iterator[Figure]:
+    """Draw gain and metric against a column, with at most six parts per figure."""
+    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
+    words = " Each line is one network." if len(parts) > 1 else ""
+    for page, some in pages(parts, MOST_PARTS):
+        here = [row for row in rows if row.get("part", "") in some]
+        name = f"by_{slug(axis)}{look.ending}{page}"
+        yield from _both(here, look, name, x=axis, beside=beside, words=words, is_ordered=is_ordered)
+
+
+def _both(
+    rows: list[Row],
+    look: Look,
+    name: str,
+    *,
+    x: str = "num_params",
+    beside: list[Row] | None,
+    base: str = "",
+    base_words: str = "",
+    words: str = "",
+    corrected: list[Row] | None = None,
+    is_ordered: bool | None = None,
+) -> Iterator[Figure]:
+    """Draw the gain and the metric against a column, with the paper's values beside them.
+
+    Args:
+      name: ending of the names of both figures.
+      base, base_words: name of the base, and what the captions call it, if it is not the study's.
+      words: end of the gain's caption.
+    """
+    if not rows:
+        return
+    word, what = ("size", "network size") if x == "num_params" else (label(x), label(x))
+    base, base_words = base or look.base, base_words or base or look.base
+    hollow = " Hollow points are the paper's values for the same networks." if beside else ""
+    at = " at equal compute" if base != look.base else ""
+    bars = interval(rows, "part", x)
+    share: dict[str, Any] = look.of_metric | {"base": base, "across": x, "paper": beside}
+    gains = [row for row in rows if "gain" in row]
+    if gains:
+        yield Figure(
+            name=f"gain_{name}",
+            title=f"Gain of SAM over {base}, by {word}",
+            caption=f"Improvement of SAM at its best ρ over {base_words}, against {what}. Above the dashed line SAM is "
+            f"better. {look.dots} {bars}{words}{hollow}",
+            chart=gain_against_width(
+                gains,
+                **share,
+                corrected=corrected,
+                is_ordered=look.is_ordered if is_ordered is None else is_ordered,
+                name=f"gain_{name}",
+            ),
+            data=gains + (corrected or []),
+            section=GAIN,
+        )
+    yield Figure(
+        name=f"metric_{name}",
+        title=f"{look.metric_title}{at}, by {word}",
+        caption=f"Final value of SAM at its best ρ and of {base_words}, against {what}. Each small dot is one run. "
+        f"{bars}{hollow}",
+        chart=metric_against_width(rows, **share, metric=look.metric, name=f"metric_{name}"),
+        data=rows,
+        section=GAIN,
+    )
+
+
+def corrected_gain(piece: Piece) -> list[Row] | None:
+    """List the corrected gain of each seed and width; None if there was no choice to correct."""
+    rows = []
+    for width in piece.widths:
+        comparison = width.comparison
+        if comparison.is_usable and comparison.num_sam > 1:
+            front = {"num_params": width.num_params, "of": "corrected"}
+            scores = zip(comparison.seeds, comparison.scored.scores.tolist(), strict=True)
+            rows += [front | {"seed": seed, "gain": score} for seed, score in scores]
+            gain = comparison.gain
+            rows.append(front | {"gain": gain.value, "low": gain.low, "high": gain.high})
+    return rows or None

@@ -42,7 +42,7 @@ def gain_against_width(
       is_ordered: whether the parts have an order, which their colours then follow.
       name, interactive: as for `lines.figure`.
     """
-    domain = Domain("", pairs, metric_name, corrected, is_ordered)
+    domain = Domain(title="", pairs=pairs, metric_name=metric_name, corrected=corrected, is_ordered=is_ordered)
     return lines.figure(
         [lines.Panel("", _gain_lines(domain, "SAM", across, paper))],
         name=name,

@@ -139,7 +139,13 @@ def _panels(pieces: Sequence[Piece], look: Look, name: str) -> Iterator[tuple[Do
     if gains:
         corrected = corrected_gain(pieces[0]) if len(pieces) == 1 else None
         front = {"domain": name, "metric_name": look.metric_name}
-        panel = Domain(f"{name}, over {look.base}", gains, look.metric_name, corrected, look.is_ordered)
+        panel = Domain(
+            title=f"{name}, over {look.base}",
+            pairs=gains,
+            metric_name=look.metric_name,
+            corrected=corrected,
+            is_ordered=look.is_ordered,
+        )
         yield panel, [front | row for row in gains + (corrected or [])]
 
 

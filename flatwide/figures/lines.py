@@ -210,27 +210,10 @@ def figure(
 def _layers(
     drawing: Drawing, stem: str, shown: Panel, across: Across, y: "alt.Y", width: int, *, has_zero: bool
 ) -> list[Any]:
-    """Draw every seed as a dot, then means joined by lines with their intervals, each line beside the others."""
+    """Draw every seed as a dot, then means joined by lines with their intervals, then the paper's points."""
     import altair as alt
 
-    num_dotted = sum(bool(line.dots) for line in shown.lines)
-    between = min(10.0, 0.7 * across.step(width) / max(num_dotted, 1))
-    shifts = iter(between * (index - (num_dotted - 1) / 2) for index in range(num_dotted))
-    tables: dict[str, list[Row]] = {"dots": [], "averages": [], "hollow": []}
-    for line in shown.lines:
-        shift = next(shifts) if line.dots else 0.0
-        aside = math.copysign(min(9.0, 0.9 * between), shift) if num_dotted < 3 else 0
-        for row in line.dots:
-            area = {"area": 26 * row["count"]} if "count" in row else {}
-            facts = {fact: row[fact] for fact in _FACTS if fact in row} | {"position": row["x"]}
-            at = {"x": across.at(row["x"], width, shift + aside), "of": line.name}
-            tables["dots"].append(at | {"value": short(row["value"], digits=6)} | area | facts)
-        for row in means(line.dots) if line.means is None else line.means:
-            names = {"mean": "value" if line.is_hollow else "mean", "low": "low", "high": "high"}
-            numbers = {name: short(row[end], digits=6) for end, name in names.items() if end in row}
-            point = {"x": across.at(row["x"], width, shift), "of": line.name} | numbers
-            kind = {"shade": line.color, "position": row["x"]} if line.is_hollow else {} if line.dots else {"bare": 1}
-            tables["hollow" if line.is_hollow else "averages"].append(point | kind)
+    tables = _tables(shown.lines, across, width)
     for kind, rows in tables.items():
         if rows or kind != "hollow":
             drawing.add(f"{stem}_{kind}", rows)
@@ -240,10 +223,10 @@ def _layers(
 
     x, full, ends = alt.X("x:Q"), drawing.opacity(1), {"y": alt.Y("low:Q"), "y2": alt.Y2("high:Q")}
     shared: Row = {"x": x, "color": drawing.color, "opacity": full}
-    facts = {fact: title for fact, title in _FACTS.items() if any(fact in dot for dot in tables["dots"])}
-    facts.pop("rho" if across.column == "rho" else "", None)
     encoded: Any = y.to_dict()
     title = shown.tip or encoded["title"]
+    known = {fact for dot in tables["dots"] for fact in dot} - {across.column}
+    facts = {fact: name for fact, name in _FACTS.items() if fact in known}
     facts = {"of": "series"} | facts | {"position": label(across.column)}
     size = {"size": alt.Size("area:Q", scale=None)} if any("area" in dot for dot in tables["dots"]) else {}
     layers = [
@@ -280,6 +263,29 @@ def _layers(
         tips = drawing.tips({"of": "series", "position": label(across.column)}, value=title)
         layers.append(points.encode(**shade, y=y, detail="of:N", **tips))
     return layers
+
+
+def _tables(lines: Sequence[Line], across: Across, width: int) -> dict[str, list[Row]]:
+    """List the dots, the means and the paper's points of a panel, each line beside the others."""
+    num_dotted = sum(bool(line.dots) for line in lines)
+    between = min(10.0, 0.7 * across.step(width) / max(num_dotted, 1))
+    shifts = iter(between * (index - (num_dotted - 1) / 2) for index in range(num_dotted))
+    tables: dict[str, list[Row]] = {"dots": [], "averages": [], "hollow": []}
+    for line in lines:
+        shift = next(shifts) if line.dots else 0.0
+        aside = math.copysign(min(9.0, 0.9 * between), shift) if num_dotted < 3 else 0
+        for row in line.dots:
+            area = {"area": 26 * row["count"]} if "count" in row else {}
+            facts = {fact: row[fact] for fact in _FACTS if fact in row} | {"position": row["x"]}
+            at = {"x": across.at(row["x"], width, shift + aside), "of": line.name}
+            tables["dots"].append(at | {"value": short(row["value"], digits=6)} | area | facts)
+        for row in means(line.dots) if line.means is None else line.means:
+            names = {"mean": "value" if line.is_hollow else "mean", "low": "low", "high": "high"}
+            numbers = {name: short(row[end], digits=6) for end, name in names.items() if end in row}
+            point = {"x": across.at(row["x"], width, shift), "of": line.name} | numbers
+            kind = {"shade": line.color, "position": row["x"]} if line.is_hollow else {} if line.dots else {"bare": 1}
+            tables["hollow" if line.is_hollow else "averages"].append(point | kind)
+    return tables
 
 
 def _with_seeds(lines: Iterable[Line], subtitle: str) -> str:

@@ -211,7 +211,14 @@ def _quantities(rows: Sequence[Row], paper: "Table | None") -> Iterator[_Measure
         quantity, values = catalogue.quantity(name), [row["value"] for row in every]
         comparison = RATIO if min(values) > 0 and not quantity.is_signed else DIFFERENCE
         for part, here in by_part(every).items():
-            yield _Measured(quantity, part, here, printed.get(name, []), values, comparison)
+            yield _Measured(
+                quantity=quantity,
+                part=part,
+                rows=here,
+                printed=printed.get(name, []),
+                values=values,
+                comparison=comparison,
+            )
 
 
 def _scaled(values: Sequence[float], **options: Any) -> dict[str, Any]:

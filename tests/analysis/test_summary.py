@@ -83,7 +83,7 @@ def test_one_seed_one_width_and_nothing():
     assert "cannot be separated from seed noise" in text
     runs = study()
     assert answer.answer(runs[runs["num_params"] == 1000]).startswith("The gain of SAM over SGD is +")
-    assert answer.answer(runs[runs["rho"] == 0]).startswith("There is no gain yet")
+    assert answer.answer(runs[runs["rho"] == 0]).startswith("No answer: no run with SAM (rho > 0).")
 
 
 def test_other_axes_are_parts_with_an_answer_each():

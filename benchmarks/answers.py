@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.special import stdtrit
 
-from flatwide.analysis import best_sets, decomposition, estimates, verdict
+from flatwide.analysis import best_sets, estimates, verdict
 from flatwide.analysis.estimates import Scores, Side
 
 WIDTHS = 5
@@ -206,7 +206,7 @@ def decline(args: argparse.Namespace) -> None:
                 base = scale * generator.normal(size=(args.tables * 4, num_seeds, num_widths))
                 best = base.mean(axis=1).argmax(axis=1)
                 plain = np.take_along_axis(base, best[:, None, None], axis=2)[..., 0] - base[..., -1]
-                fair = decomposition.at_best_width(base, base) - base[..., -1]
+                fair = estimates.cross_fit(Side(base, base)) - base[..., -1]
                 stretch = math.sqrt(estimates.inflation(num_seeds, num_widths))
                 first = (
                     best == num_widths - 1

@@ -259,7 +259,7 @@ def _choice(tuned: arms.Comparison) -> Any:
 
 
 def _fit(case: Case) -> Check:
-    row = next(row for row in interpolation.rows(case.part) if row["num_params"] == case.width.num_params)
+    row = next(row for row in interpolation.training_fit.rows(case.part) if row["num_params"] == case.width.num_params)
     share, metric = row["base_interpolates"], row["base_train_metric"]
     found = "unknown" if math.isnan(share) else f"{100 * share:.0f} % of the base's seeds fit them"
     if case.part.units.is_percent and not math.isnan(metric):

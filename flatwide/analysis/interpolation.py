@@ -1,17 +1,14 @@
 """Where networks interpolate the training labels, against where the gain rises."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flatwide.analysis import best_sets, estimates, fields, gain, table
 from flatwide.analysis.estimates import Scores
 from flatwide.columns import FRACTION_METRICS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # One error per thousand training examples, and a loss of a hundredth of a nat (or of a unit variance).
 METRIC_NEEDED, LOSS_NEEDED = 0.999, 0.01
@@ -54,8 +51,8 @@ class Peak(NamedTuple):
     num_seeds: int = 0
 
 
-@table.for_part
-def training_fit(part: table.Part) -> "pd.DataFrame":
+@table.rows_for_part
+def training_fit(part: table.Part) -> Iterator[dict[str, Any]]:
     """Compute at each width how well the base, and SAM at its best rho, fit the labels that they were trained on.
 
     A run interpolates if its training metric, a fraction, is at least 0.999; with another metric, if its loss is
@@ -65,19 +62,11 @@ def training_fit(part: table.Part) -> "pd.DataFrame":
       `base_interpolates` (the share of seeds), and the same of `sam`, means over seeds; NaN where the table has neither
       `train_metric` nor `train_loss`.
     """
-    import pandas as pd
-
-    return pd.DataFrame(rows(part))
-
-
-def rows(part: table.Part) -> list[dict[str, Any]]:
-    """Return the rows of `training_fit`."""
     name = part.question.width
     arms: dict[tuple[Any, float], list[dict[str, Any]]] = {}
     for run in fields.done(part.runs, (name, *_COLUMNS)):
         if run["status"] == "finished":
             arms.setdefault((run[name], fields.effective_rho(run)), []).append(run)
-    rows_of_widths = []
     for width in part.widths:
         row = {name: width.value, "num_params": width.num_params}
         for arm, rho in (("base", 0.0), ("sam", width.best_rho)):
@@ -85,8 +74,7 @@ def rows(part: table.Part) -> list[dict[str, Any]]:
             row |= {f"{arm}_{column}": _mean(runs, column) for column in ("train_loss", "train_metric")}
             fits = [fit for fit in map(interpolates, runs) if fit is not None]
             row[f"{arm}_interpolates"] = float(np.mean(fits)) if fits else math.nan
-        rows_of_widths.append(row)
-    return rows_of_widths
+        yield row
 
 
 def interpolates(run: dict[str, Any]) -> bool | None:
@@ -98,8 +86,8 @@ def interpolates(run: dict[str, Any]) -> bool | None:
 @table.for_part
 def interpolation(part: table.Part) -> Interpolation:
     """Find where base and SAM begin to interpolate (most seeds do), and where the gain rises most."""
-    fit = rows(part)
-    with_gain = [row for row in gain.rows(part) if math.isfinite(row["gain"])]
+    fit = list(training_fit.rows(part))
+    with_gain = [row for row in gain.gain_by_width.rows(part) if math.isfinite(row["gain"])]
     sizes, gains = ([float(row[name]) for row in with_gain] for name in ("num_params", "gain"))
     rises = np.diff(gains)
     steepest = math.nan

@@ -1,16 +1,13 @@
 """The best rho of each width, its confidence set, and its trend with width."""
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flatwide.analysis import best_sets, estimates, table
 from flatwide.analysis.widths import Width
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _ERRORS_OF_SET = 6  # length of a confidence set in standard errors, calibrated by simulation
 
@@ -37,8 +34,8 @@ class RhoTrend(NamedTuple):
     at_high_edge: tuple[int, ...] = ()
 
 
-@table.for_part
-def best_rho(part: table.Part) -> "pd.DataFrame":
+@table.rows_for_part
+def best_rho(part: table.Part) -> Iterator[dict[str, Any]]:
     """Find the best rho of each width, and a 95 % confidence set for it.
 
     A rho is in the set unless another is significantly better. The set contains the rho with the best true mean in 95 %
@@ -49,31 +46,20 @@ def best_rho(part: table.Part) -> "pd.DataFrame":
       `at_grid_edge` ("low", "high", "low and high" or ""), `num_rhos` and `num_excluded_rhos` (those with a diverged or
       missing seed).
     """
-    import pandas as pd
-
-    return pd.DataFrame(rows(part))
-
-
-def rows(part: table.Part) -> list[dict[str, Any]]:
-    """Return the rows of `best_rho`."""
-    rows_of_widths = []
     for width in part.widths:
         members = confidence_set(width)
-        rows_of_widths.append(
-            {
-                part.question.width: width.value,
-                "num_params": width.num_params,
-                "best_rho": width.best_rho,
-                "best_rho_low": min(members, default=math.nan),
-                "best_rho_high": max(members, default=math.nan),
-                "best_rho_set": " ".join(f"{rho:g}" for rho in members),
-                "chosen_by": part.chosen_by,
-                "at_grid_edge": grid_edge(width),
-                "num_rhos": len(width.candidates),
-                "num_excluded_rhos": len(width.rhos) - len(width.candidates),
-            }
-        )
-    return rows_of_widths
+        yield {
+            part.question.width: width.value,
+            "num_params": width.num_params,
+            "best_rho": width.best_rho,
+            "best_rho_low": min(members, default=math.nan),
+            "best_rho_high": max(members, default=math.nan),
+            "best_rho_set": " ".join(f"{rho:g}" for rho in members),
+            "chosen_by": part.chosen_by,
+            "at_grid_edge": grid_edge(width),
+            "num_rhos": len(width.candidates),
+            "num_excluded_rhos": len(width.rhos) - len(width.candidates),
+        }
 
 
 def grid_edge(width: Width) -> str:

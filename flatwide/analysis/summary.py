@@ -3,11 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from flatwide.analysis import comparisons, estimates, fields, gain, interpolation, rho, table, tuned
+from flatwide.analysis import comparisons, fields, gain, interpolation, rho, table, tuned
 from flatwide.analysis.estimates import Estimate
-from flatwide.analysis.widths import Width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,22 +27,16 @@ def summary(split: table.Split) -> "pd.DataFrame":
     for domain in split.domains:
         longer = _equal_compute(domain)
         for part in domain.parts:
-            rows += [
-                _joined({"row": "seeds"} | part.values, row) for width in part.widths for row in _groups(width, name)
-            ]
+            groups = [row for width in part.widths for row in gain.by_rho(width, name)]
+            rows += [_joined({"row": "seeds"} | part.values, row) for row in groups]
             gains = [by_width for values, by_width in longer if values.items() >= part.settings.items()]
             for joined in _widths(part):
-                at = next((by_width[joined[name]] for by_width in gains if joined[name] in by_width), None)
-                if at is not None:
-                    joined |= {
-                        "equal_compute_gain": at.value,
-                        "equal_compute_low": at.low,
-                        "equal_compute_high": at.high,
-                    }
+                if at := [by_width[joined[name]] for by_width in gains if joined[name] in by_width][:1]:
+                    ends = {"equal_compute_low": at[0].low, "equal_compute_high": at[0].high}
+                    joined |= {"equal_compute_gain": at[0].value} | ends
                 rows.append(joined)
     if split.question.tune:
-        compared = [(part, each) for part in split.tuned for each in part.comparisons]
-        rows += [{"row": "tuned"} | row for part, each in compared for row in tuned.rows(part, each)]
+        rows += [{"row": "tuned"} | row for row in tuned.tuned_gain.rows(split)]
     return pd.DataFrame(rows, columns=None if rows else ["row", name])
 
 
@@ -60,18 +51,11 @@ def _joined(*rows: Mapping[str, Any]) -> dict[str, Any]:
 def _widths(part: table.Part) -> Iterator[dict[str, Any]]:
     """Join the rows of each analysis for each width."""
     # A table may lack the fit of the training labels.
-    fits = [{name: value for name, value in row.items() if value == value} for row in interpolation.rows(part)]
-    for rows in zip(gain.rows(part), rho.rows(part), gain.corrected_rows(part), fits, strict=True):
+    fits = interpolation.training_fit.rows(part)
+    known = ({name: value for name, value in row.items() if value == value} for row in fits)
+    tables = (gain.gain_by_width, rho.best_rho, gain.corrected_gain)
+    for rows in zip(*(each.rows(part) for each in tables), known, strict=True):
         yield _joined({"row": "width"} | part.values, *rows)
-
-
-def _groups(width: Width, name: str) -> Iterator[dict[str, Any]]:
-    """Summarize each rho of a width."""
-    for value, column in zip((0.0, *width.rhos), width.values.T, strict=True):
-        values = column[np.isfinite(column)]
-        mean = estimates.mean(values)
-        row = {name: width.value, "num_params": width.num_params, "rho": value, "mean": mean.value}
-        yield row | {"standard_error": mean.error, "low": mean.low, "high": mean.high, "num_seeds": len(values)}
 
 
 def _equal_compute(domain: table.Domain) -> list[tuple[dict[str, Any], dict[Any, Estimate]]]:

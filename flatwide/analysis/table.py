@@ -9,7 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
 from flatwide import registry
 from flatwide.analysis import arms, comparisons, fields, metrics, verdict, widths
@@ -185,11 +185,13 @@ class Domain(_Asked):
         for key in _sorted([*complete, *alone]):
             applying = [other for other in shared if _applies(other, key)]
             others = [row for other in applying for row in shared[other]]
-            rows = _first_of_each(sorted([*complete.get(key, []), *others], key=lambda row: row["row_index"]), width)
+            first: dict[tuple, int] = {}
+            for row in sorted([*complete.get(key, []), *others], key=lambda row: row["row_index"]):
+                first.setdefault(_run_key(row, width), row["row_index"])
             settings = {name: value for name, value in zip(names, key, strict=True) if value is not ...}
             unread = {name for other in applying for name, value in zip(names, other, strict=True) if value is ...}
             filled = {name: value for name, value in settings.items() if value is not None and name in unread}
-            parts.append(self._part(settings, [row["row_index"] for row in rows], filled))
+            parts.append(self._part(settings, list(first.values()), filled))
         return parts
 
     @cached_property
@@ -259,13 +261,6 @@ def split(runs: "pd.DataFrame", **question: Any) -> Split:
       question: the fields of `Question`.
     Raises: ValueError if a column that the question names is missing.
     """
-    asked = ask(runs, **question)
-    runs = fields.with_collapsed(runs)
-    return Split(runs, asked, domains(runs, asked))
-
-
-def ask(runs: "pd.DataFrame", **question: Any) -> Question:
-    """Check the fields of a question against the columns of a table."""
     if unknown := [name for name in question if name not in Question._fields]:
         raise TypeError(registry.unknown("argument", unknown[0], Question._fields))
     if isinstance(tune := question.get("tune", ()), str):
@@ -277,7 +272,8 @@ def ask(runs: "pd.DataFrame", **question: Any) -> Question:
     for name in (asked.width, *asked.tune, "higher_is_better"):
         if name not in runs.columns:
             raise ValueError(registry.unknown("column", name, runs.columns))
-    return asked
+    runs = fields.with_collapsed(runs)
+    return Split(runs, asked, domains(runs, asked))
 
 
 def part(runs: "pd.DataFrame", **question: Any) -> Part:
@@ -287,29 +283,26 @@ def part(runs: "pd.DataFrame", **question: Any) -> Part:
       question: the fields of `Question`.
     Raises: ValueError if a column is missing, a width has no base run, or two runs differ in another field.
     """
-    asked = ask(runs, **question)
-    runs = fields.with_collapsed(runs)
-    every = domains(runs, asked)
-    if len(every) > 1:
+    whole = split(runs, **question)
+    if len(whole.domains) > 1:
+        names = "; ".join(domain.name for domain in whole.domains)
         raise ValueError(
-            f"runs of several domains ({'; '.join(domain.name for domain in every)}), whose metrics and sizes differ. "
-            "Select one first, or use analysis.table.parts, which returns a part for each."
+            f"runs of several domains ({names}), whose metrics and sizes differ. Select one first, or use "
+            "analysis.table.parts, which returns a part for each."
         )
-    whole = Part({}, {}, runs, asked)
-    for width in whole.widths:
-        if not width.has_base:
-            raise ValueError(
-                f"{asked.width}={width.value} has no base run to compare SAM with; train it with rho=0 (or "
-                "optimizer='sgd') too."
-            )
-    # After arranging, because an error about two runs of one width, rho and seed says more.
-    if mixed := fields.varying(runs, width=asked.width):
-        values = [f"{name} ({', '.join(map(str, seen))})" for name, seen in mixed.items()]
+    only, name = Part({}, {}, whole.runs, whole.question), whole.question.width
+    if without := [width.value for width in only.widths if not width.has_base]:
         raise ValueError(
-            f"runs of one {asked.width} differ in {', '.join(values)}: they would be compared as if they were the "
+            f"{name}={without[0]} has no base run to compare SAM with; train it with rho=0 (or optimizer='sgd') too."
+        )
+    # After arranging, because an error about two runs of one width, rho and seed says more.
+    if mixed := fields.varying(whole.runs, width=name):
+        values = [f"{axis} ({', '.join(map(str, seen))})" for axis, seen in mixed.items()]
+        raise ValueError(
+            f"runs of one {name} differ in {', '.join(values)}: they would be compared as if they were the "
             "same. Select one value first, or use analysis.table.parts, which returns a part for each."
         )
-    return whole
+    return only
 
 
 def parts(runs: "pd.DataFrame", **question: Any) -> list[Part]:
@@ -328,6 +321,33 @@ def for_part(function: Callable[Concatenate[Part, P], R]) -> Callable[..., R]:
 def for_table(function: Callable[Concatenate[Split, P], R]) -> Callable[..., R]:
     """Let a function of a split table also take a table for `split`, with the fields of its question as keywords."""
     return _for(function, Split, split)
+
+
+class Rows(Generic[P]):
+    """A function that lists the rows of a table, which a call returns as a data frame.
+
+    rows: the function itself.
+    """
+
+    def __init__(self, rows: Callable[P, Iterable[dict[str, Any]]], prepared: Callable[..., Any]):
+        functools.update_wrapper(self, rows)
+        self.rows, self._prepared = rows, prepared
+
+    def __call__(self, runs: Any, *arguments: Any, **options: Any) -> "pd.DataFrame":
+        """Return the rows as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self._prepared(runs, *arguments, **options)))
+
+
+def rows_for_part(function: Callable[P, Iterable[dict[str, Any]]]) -> Rows[P]:
+    """Let a function that lists rows return a data frame, for what `for_part` lets it take."""
+    return Rows(function, _for(function, Part, part))
+
+
+def rows_for_table(function: Callable[P, Iterable[dict[str, Any]]]) -> Rows[P]:
+    """Let a function that lists rows return a data frame, for what `for_table` lets it take."""
+    return Rows(function, _for(function, Split, split))
 
 
 def _for(function: Callable[..., Any], kind: type, prepare: Callable[..., Any]) -> Callable[..., Any]:
@@ -387,11 +407,6 @@ def domain_key(values: Mapping[str, Any]) -> tuple:
     return tuple(values.get(column) for column in (*DOMAIN_COLUMNS, _METRIC))
 
 
-def axes(runs: "pd.DataFrame", *, width: str = "num_params") -> list[str]:
-    """List the config columns, besides width, rho and seed, that have several values at one width of one domain."""
-    return list(dict.fromkeys(name for domain in split(runs, width=width).domains for name in domain.axes))
-
-
 def _dataset_and_model(row: dict[str, Any]) -> tuple[str, str]:
     """Return the data set and the model family of a run, "" where it has none."""
     dataset, model = (str(row[column]) if row.get(column) is not None else "" for column in DOMAIN_COLUMNS)
@@ -414,10 +429,3 @@ def _sorted(keys: Iterable[tuple]) -> list[tuple]:
 
 def _run_key(row: dict[str, Any], width: str) -> tuple:
     return row[width], fields.effective_rho(row), row.get("seed")
-
-
-def _first_of_each(rows: list[dict[str, Any]], width: str) -> list[dict[str, Any]]:
-    seen: dict[tuple, dict[str, Any]] = {}
-    for row in rows:
-        seen.setdefault(_run_key(row, width), row)
-    return list(seen.values())

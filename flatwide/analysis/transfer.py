@@ -5,17 +5,14 @@ too. This is measured here for every part of a table: the loss of a width under 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flatwide.analysis import arms, comparisons, estimates, table, verdict
 from flatwide.analysis.comparisons import Compared
 from flatwide.analysis.estimates import NONE, Estimate
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TRANSFERS, FAILS, OPEN, SAME_SETTINGS = "transfers", "does not transfer", "not decided", "the same settings"
 SHARE = 0.25  # of the gain of SAM at the width: the largest loss for which settings count as transferring
@@ -80,39 +77,34 @@ def _regret(pair: arms.Comparison, source: arms.Arm, here: arms.Arm, margin: flo
     return Regret(**facts, regret=regret, decision=decision)
 
 
-@table.for_table
-def regret_table(split: table.Split) -> "pd.DataFrame":
+@table.rows_for_table
+def regret_table(split: table.Split) -> Iterator[dict[str, Any]]:
     """Compute the regret of every part, arm and width of a table split with tuned fields.
 
     Returns: one row for each part, arm ("SAM" or "base") and width but the smallest: the columns that distinguish
       parts, `arm`, `num_params`, `carried`, `own` (settings as text), `regret`, `regret_low`, `regret_high`, `margin`,
       `decision`.
     """
-    import pandas as pd
+    for part in split.tuned:
+        yield from rows(part)
 
-    return pd.DataFrame([row for part in split.tuned for row in rows(part)])
 
-
-def rows(part: table.Part) -> list[dict[str, Any]]:
-    """Return the rows of `regret_table` for one part."""
-    return [
-        part.values
-        | {
-            "arm": arm,
-            "num_params": regret.num_params,
-            "carried": arms.settings_text(regret.carried),
-            "own": arms.settings_text(regret.own),
-            "regret": regret.regret.value,
-            "regret_low": regret.regret.low,
-            "regret_high": regret.regret.high,
-            "margin": regret.margin,
-            "decision": regret.decision,
-        }
-        for compared in part.comparisons
-        if compared.kind == comparisons.TUNED
-        for arm in ("SAM", "base")
-        for regret in regrets(compared, of_sam=arm == "SAM")
-    ]
+def rows(part: table.Part) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `regret_table` for one part."""
+    for compared in part.comparisons:
+        for arm in ("SAM", "base") if compared.kind == comparisons.TUNED else ():
+            for regret in regrets(compared, of_sam=arm == "SAM"):
+                yield part.values | {
+                    "arm": arm,
+                    "num_params": regret.num_params,
+                    "carried": arms.settings_text(regret.carried),
+                    "own": arms.settings_text(regret.own),
+                    "regret": regret.regret.value,
+                    "regret_low": regret.regret.low,
+                    "regret_high": regret.regret.high,
+                    "margin": regret.margin,
+                    "decision": regret.decision,
+                }
 
 
 class Curve(NamedTuple):

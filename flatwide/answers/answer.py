@@ -75,10 +75,10 @@ def _part(part: table.Part) -> tuple[str, str]:
     """Write the two sentences about a part, and the further ones; "" where there are none."""
     if part.not_learned:
         return f"No answer: {part.not_learned}.", ""
-    rows = [row for row in gain.corrected_rows(part) if math.isfinite(row["corrected_gain"])]
+    rows = [row for row in gain.corrected_gain.rows(part) if math.isfinite(row["corrected_gain"])]
     units, base = part.units, part.base
     if not rows:
-        plain = [row for row in gain.rows(part) if math.isfinite(row["gain"])]
+        plain = [row for row in gain.gain_by_width.rows(part) if math.isfinite(row["gain"])]
         if not plain:
             return f"There is no gain yet: {_why_none(part.widths)}.", ""
         last = plain[-1]
@@ -160,7 +160,7 @@ def _at(row: dict[str, Any], units: metrics.Units) -> str:
 
 def _best(part: table.Part, *, sizes: list) -> str:
     """Write one sentence on the best rho at the widths that have a gain, and on which arm causes growth, if any."""
-    best = [row for row in rho.rows(part) if row[part.question.width] in sizes]
+    best = [row for row in rho.best_rho.rows(part) if row[part.question.width] in sizes]
 
     def describe(row: dict[str, Any]) -> str:
         low, high = row["best_rho_low"], row["best_rho_high"]

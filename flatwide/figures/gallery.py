@@ -173,7 +173,7 @@ def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     rows = [
         {"part": piece.name} | {name: row[name] for name in names} | {"is_best": False}
         for piece in pieces
-        for row in gain.rows(piece.part)
+        for row in gain.gain_by_width.rows(piece.part)
         if np.isfinite(row["gain"])
     ]
     many = " There are too many settings for separate figures: select some of them."
@@ -196,7 +196,7 @@ def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     has_base = any(np.isfinite(width.values[:, 0]).any() for piece in group for width in piece.widths)
     for piece in group:
         part = piece.front
-        best += [part | row for row in rho.rows(piece.part)]
+        best += [part | row for row in rho.best_rho.rows(piece.part)]
         for width in piece.widths:
             for index, seed in enumerate(width.seeds):
                 scores = width.choices[index, [1 + candidate for candidate in width.candidates]]

@@ -88,7 +88,7 @@ def test_one_seed_one_width_and_nothing():
 
 def test_other_axes_are_parts_with_an_answer_each():
     runs = pd.concat([study(label_noise=0.0), study(slope=0.1, label_noise=0.5)], ignore_index=True)
-    assert table.axes(runs) == ["label_noise"]
+    assert [name for domain in table.split(runs).domains for name in domain.axes] == ["label_noise"]
     assert [part.name for part in table.parts(runs)] == ["label_noise=0.0", "label_noise=0.5"]
     assert [len(part.runs) for part in table.parts(runs)] == [60, 60]
     paragraphs = answer.answer(runs).split("\n\n")
@@ -140,8 +140,10 @@ def test_parts_need_no_pairs_with_paired_false():
 
 def test_a_column_that_is_set_aside_is_no_axis():
     noted = study().assign(**{"aside.node": lambda t: t["run"]})
-    assert table.axes(noted) == []
-    assert table.axes(noted.rename(columns={"aside.node": "node"})) == ["node"]
+    assert [name for domain in table.split(noted).domains for name in domain.axes] == []
+    assert [
+        name for domain in table.split(noted.rename(columns={"aside.node": "node"})).domains for name in domain.axes
+    ] == ["node"]
 
 
 def test_a_repeated_run_counts_once():
@@ -201,7 +203,7 @@ def test_missing_seeds_are_a_caution():
 
 def test_what_goes_along_with_the_width_is_no_axis():
     runs = study().assign(sparsity=lambda t: np.log10(t["num_params"]) / 10)
-    assert table.axes(runs) == []
+    assert [name for domain in table.split(runs).domains for name in domain.axes] == []
     assert "mixed_configs" not in names(cautions.cautions(runs))
     mixed = study().assign(learning_rate=lambda t: t["num_params"] / 1e5)
     assert "mixed_configs" in names(cautions.cautions(mixed))

@@ -9,6 +9,7 @@ import scipy.stats
 from numpy.testing import assert_allclose
 
 from flatwide.analysis import decomposition, estimates, interpolation, trend
+from flatwide.analysis.estimates import Side
 
 SIZES = (10, 100, 1000)
 # base, rho 0.1 for each width and two seeds: gains (1, 0), (2, 1), (4, 4)
@@ -90,7 +91,7 @@ def test_noise_is_no_decline_of_the_base(num_seeds, num_widths):
     """Measured from the width where it is best by chance, 5 to 10 % of tables would significantly decline."""
     base = np.random.default_rng(num_widths).normal(size=(4000, num_seeds, num_widths))
     base = base[base.mean(axis=1).argmax(axis=1) < num_widths - 1]
-    declines = decomposition.at_best_width(base, base) - base[..., -1]
+    declines = estimates.cross_fit(Side(base, base)) - base[..., -1]
     reach = math.sqrt(estimates.inflation(num_seeds, num_widths)) * scipy.stats.t.ppf(0.975, num_seeds - 1)
     low = declines.mean(axis=1) - reach * scipy.stats.sem(declines, axis=1)
     assert np.sum(low > 0) / 4000 < 0.035
@@ -99,7 +100,7 @@ def test_noise_is_no_decline_of_the_base(num_seeds, num_widths):
 def test_each_seed_counts_from_where_the_others_base_is_best():
     # Seeds 1 and 2 say the second width for seed 0; seeds 0 and 2 the first for seed 1; seeds 0 and 1 the first.
     base = np.array([[9.0, 1, 0], [1, 9, 0], [3, 4, 0]])
-    assert_allclose(decomposition.at_best_width(base, base), [1, 1, 3])
+    assert_allclose(estimates.cross_fit(Side(base, base)), [1, 1, 3])
     values = np.stack([base, base], axis=2).transpose(1, 0, 2)
     slopes_found = decomposition.decompose(long_table(values))
     assert list(slopes_found["num_params"]) == [100, 1000]

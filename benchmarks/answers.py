@@ -95,8 +95,8 @@ def gains(args: argparse.Namespace) -> None:
                 continue
             scored, best = estimates.score(Side(base, base), Side(sam, sam)), estimates.choose(sam)
             chosen = np.take_along_axis(sam - base, best[..., None, None], axis=-1)[..., 0]
-            error = np.sqrt((scored.variance + scored.excess) / num_seeds)
-            away = np.abs(scored.scores.mean(axis=-1) - truth[best])
+            error = np.sqrt((scored.variances + scored.excesses) / num_seeds)
+            away = np.abs(scored.values.mean(axis=-1) - truth[best])
             plain = chosen.mean(axis=-1) - truth[best]
             near = stdtrit(num_seeds - 1, 0.975) * chosen.std(axis=-1, ddof=1) / math.sqrt(num_seeds)
             reach = [stdtrit(scored.degrees, (1 + level) / 2) * error for level in (0.95, 0.99)]
@@ -123,7 +123,7 @@ def scores_of(base: np.ndarray, sam: np.ndarray) -> list[Scores]:
     scored = estimates.score(Side(base, base), Side(sam, sam))
     return [
         Scores(SIZES, tuple(range(num_seeds)), *arrays)
-        for arrays in zip(scored.scores, scored.variance, scored.excess, scored.degrees, strict=True)
+        for arrays in zip(scored.values, scored.variances, scored.excesses, scored.degrees, strict=True)
     ]
 
 

@@ -228,7 +228,7 @@ def _seeds(case: Case) -> Check:
     """Check how many seeds would show the gain: at the best rho each seed counts at the rho that the others choose."""
     width, write = case.width, case.part.units.amount
     is_chosen = case.rho == width.best_rho and width.comparison.is_usable
-    every = width.comparison.scored.scores if is_chosen else width.gains[:, width.rhos.index(case.rho)]
+    every = width.comparison.scored.values[0] if is_chosen else width.gains[:, width.rhos.index(case.rho)]
     gains = [float(gain) for gain in every if math.isfinite(gain)]
     if len(gains) < 2:
         return Check("seeds", f"{len(gains)} pairs", "two or more", case.train("seed", 0, 1, 2))

@@ -104,9 +104,8 @@ def amplified() -> list[Evidence]:
         clean, noisy = (scores(study, sizes) for study in (without, with_noise))
         if clean is None or noisy is None:
             continue
-        seeds = [seed for seed in noisy.seeds if seed in clean.seeds]
         line = estimates.slope_weights(sizes)
-        together = estimates.joined([clean, noisy], seeds)
+        together = estimates.joined([clean, noisy])
         change = estimates.contrast(together, np.concatenate([-line, line])).scaled(with_noise.factor)
         evidence.append(of(with_noise, interval(change, ""), verdict_of(change.low, change.high)))
     return evidence

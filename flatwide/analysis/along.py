@@ -20,24 +20,18 @@ ARMS = (BASE, SAM, GAIN, EVERY)
 
 
 class Along(NamedTuple):
-    """A slope, or the difference of slopes; NaN below two values of an axis, and its interval below two seeds.
+    """A slope, or the difference of slopes, along an axis.
 
-    slope: the mean over seeds, of the quantity or of its natural logarithm. low, high: its 95 % interval.
+    slope: of the quantity or of its natural logarithm; NaN below two values of an axis.
+    values: of the axis; with an interaction those that every level has. levels: of the other axis; empty without one.
     is_log: whether the logarithm was fitted, because the quantity is a measurement and always positive; exp(slope) is
       then a factor.
-    per_decade: whether the axis is one of sizes, whose logarithm to base 10 was used.
-    values: of the axis; with an interaction those that every level has. levels: of the other axis; empty without one.
     """
 
-    slope: float
-    standard_error: float
-    low: float
-    high: float
-    num_seeds: int
+    slope: Estimate
     values: tuple[float, ...]
     levels: tuple[float, ...]
     is_log: bool
-    per_decade: bool
 
 
 def trend(
@@ -82,28 +76,15 @@ def trend(
     points = [_points(each, quantity, along, **options) for each in of_levels]
     # Slopes over different values would differ because a curve bends, not because of the level.
     values = [value for value in (points[0] if points else {}) if all(value in others for others in points)]
-    every = [by_value[value] for by_value in points for value in values]
-    estimate = Estimate()
+    slope = Estimate()
     if len(values) > 1 and (interaction is None or len(levels) > 1):
-        seeds = sorted(set.intersection(*(set(scores.seeds) for scores in every)))
-        together = estimates.joined(every, seeds)
+        together = estimates.joined([by_value[value] for by_value in points for value in values])
         lines = [_line(levels, interaction) if interaction is not None else np.ones(1), _line(values, along)]
         weights = np.outer(*lines).ravel()
-        if along == "rho":
-            estimate = estimates.mean(weights @ together.values)
-        else:
-            estimate = estimates.contrast(together, weights)
-    return Along(
-        slope=estimate.value,
-        standard_error=estimate.error,
-        low=estimate.low,
-        high=estimate.high,
-        num_seeds=estimate.num_seeds,
-        values=tuple(values),
-        levels=tuple(levels),
-        is_log=is_log,
-        per_decade=is_size(along),
-    )
+        # Along rho the runs of a seed share their base.
+        is_shared = along == "rho"
+        slope = estimates.mean(weights @ together.values) if is_shared else estimates.contrast(together, weights)
+    return Along(slope=slope, values=tuple(values), levels=tuple(levels), is_log=is_log)
 
 
 def _line(values: Sequence[float], axis: str) -> np.ndarray:
@@ -117,14 +98,9 @@ def _points(
     if along == "rho":
         part = _only_width(runs, "all runs", metric, choose_by)
         (width,) = part.widths
-        numbers = _numbers(part, quantity, is_log)
-        points = {}
-        for value, column in zip((0.0, *width.rhos), numbers.T, strict=True):
-            have = np.isfinite(column)
-            if have.any():
-                seeds = [seed for seed, has in zip(width.seeds, have, strict=True) if has]
-                points[value] = estimates.plain(column[have][None], [width.num_params], seeds)
-        return points
+        columns = zip((0.0, *width.rhos), _numbers(part, quantity, is_log).T, strict=True)
+        points = {value: _plain(width, column, np.isfinite(column)) for value, column in columns}
+        return {value: scores for value, scores in points.items() if scores.seeds}
     read = (along, "rho", "optimizer", "sparsity")  # converting all columns of a wide table to rows is slow
     # Base runs that do not read the field belong to every value of it.
     serving = np.array([fields.ignores(row, along) for row in fields.records(runs, read)])
@@ -165,12 +141,17 @@ def _scores(width: Width, numbers: np.ndarray, arm: str, *, is_metric: bool) -> 
     """Score each seed; SAM at the rho that the other seeds choose."""
     if arm == BASE or not width.candidates:
         have = np.isfinite(numbers[:, 0]) & (arm == BASE)
-        seeds = [seed for seed, has in zip(width.seeds, have, strict=True) if has]
-        return estimates.plain(numbers[have, :1].T, [width.num_params], seeds)
-    compared = width.compared(width.candidates, numbers)
+        return _plain(width, numbers[:, 0], have)
+    compared = width.compared(numbers, is_metric=False)
     if arm == SAM:
         return arms.scores([compared.sam_alone])
     return arms.scores([dataclasses.replace(compared, sign=width.sign) if is_metric else compared])
+
+
+def _plain(width: Width, column: np.ndarray, have: np.ndarray) -> Scores:
+    """Arrange the numbers of the seeds that have one."""
+    seeds = [seed for seed, has in zip(width.seeds, have, strict=True) if has]
+    return estimates.plain(column[have][None], [width.num_params], seeds)
 
 
 def _values(runs: Any, name: str) -> list[float]:

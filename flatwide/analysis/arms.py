@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flatwide.analysis import estimates, fields
-from flatwide.analysis.estimates import Estimate, Scored, Scores, Side
+from flatwide.analysis.estimates import Estimate, Scores, Side
 
 
 class Arm(NamedTuple):
@@ -112,19 +112,20 @@ class Comparison:
         return dataclasses.replace(self, base=zeros)
 
     @cached_property
-    def scored(self) -> Scored:
+    def scored(self) -> Scores:
         """The scores of SAM minus base at each seed, positive where SAM is better, see `estimates.score`."""
         # The last bit of a sum depends on the order of the numbers in memory, and equal runs must have equal gains.
         sides = (
             Side(np.ascontiguousarray(self.sign * arm.values), np.ascontiguousarray(arm.choices))
             for arm in (self.base, self.sam)
         )
-        return estimates.score(*sides, same=self.same, resolution=self.resolution)
+        scored = estimates.score(*sides, same=self.same, resolution=self.resolution)
+        return Scores((self.num_params,), self.seeds, *(array[None] for array in scored[2:]))
 
     @cached_property
     def gain(self) -> Estimate:
         """The mean of the scores; NaN below two seeds."""
-        return estimates.contrast(scores([self]), [1.0]) if self.is_usable else Estimate(num_seeds=len(self.seeds))
+        return estimates.contrast(self.scored, [1.0]) if self.is_usable else Estimate(num_seeds=len(self.seeds))
 
     @property
     def means(self) -> tuple[float, float]:
@@ -139,17 +140,7 @@ class Comparison:
 
 def scores(comparisons: Sequence[Comparison]) -> Scores:
     """Score every comparison that has two seeds, over the seeds that all of these have."""
-    usable = [comparison for comparison in comparisons if comparison.is_usable]
-    seeds = sorted(set.intersection(*(set(comparison.seeds) for comparison in usable))) if usable else []
-    rows = [comparison.scored.scores[[comparison.seeds.index(seed) for seed in seeds]] for comparison in usable]
-    return Scores(
-        num_params=tuple(comparison.num_params for comparison in usable),
-        seeds=tuple(seeds),
-        values=np.array(rows).reshape(len(usable), len(seeds)),
-        variances=np.array([float(comparison.scored.variance) for comparison in usable]),
-        excesses=np.array([float(comparison.scored.excess) for comparison in usable]),
-        degrees=np.array([float(comparison.scored.degrees) for comparison in usable]),
-    )
+    return estimates.joined([comparison.scored for comparison in comparisons if comparison.is_usable])
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

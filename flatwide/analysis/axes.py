@@ -17,17 +17,19 @@ _SAME_BUDGET = 0.01  # relative difference below which two numbers of nonzero we
 class Levels(NamedTuple):
     """The effect of another axis on the gain, or on its slope with the number of parameters.
 
-    values: of the axis, ascending. scores: [values, seeds], the gain or its slope. sizes: numbers of parameters that
-      every value has. change: from the first value to the last, along the line through all values. rise: the last value
-      minus the first. direction: 1 or -1 where both intervals lie on that side of zero, else 0.
+    values: of the axis, ascending. sizes: numbers of parameters that every value has. change: from the first value to
+      the last, along the line through all values. rise: the last value minus the first.
     """
 
     values: tuple[float, ...]
-    scores: np.ndarray
     sizes: tuple[int, ...]
     change: Estimate
     rise: Estimate
-    direction: int
+
+    @property
+    def direction(self) -> int:
+        """1 or -1 where both intervals lie on that side of zero, else 0."""
+        return self.change.sign if self.change.sign == self.rise.sign else 0
 
 
 def numeric_axes(domain: table.Domain) -> Iterator[tuple[str, dict[str, Any], list[table.Part]]]:
@@ -61,13 +63,11 @@ def compare_levels(values: Sequence[float], every: Sequence[Scores], *, axis: st
     if len(with_scores) < 2:
         return None
     sizes = sorted(set.intersection(*(set(scores_at.num_params) for _, scores_at in with_scores)))
-    seeds = sorted(set.intersection(*(set(scores_at.seeds) for _, scores_at in with_scores)))
-    if not sizes or len(seeds) < 2:
-        return None
-    rows = [[scores_at.num_params.index(size) for size in sizes] for _, scores_at in with_scores]
     together = estimates.joined(
-        [scores_at.only(at) for (_, scores_at), at in zip(with_scores, rows, strict=True)], seeds
+        [scores_at.only([scores_at.num_params.index(size) for size in sizes]) for _, scores_at in with_scores]
     )
+    if not sizes or len(together.seeds) < 2:
+        return None
     of_sizes = estimates.slope_weights(sizes) if len(sizes) > 1 else np.ones(1)
     axis_values = np.array([float(value) for value, _ in with_scores])
     positions = np.log10(axis_values) if along.is_size(axis) else axis_values
@@ -75,16 +75,7 @@ def compare_levels(values: Sequence[float], every: Sequence[Scores], *, axis: st
     ends = np.zeros(len(positions))
     ends[0], ends[-1] = -1.0, 1.0
     change, rise = (estimates.contrast(together, np.outer(weights, of_sizes).ravel()) for weights in (line, ends))
-    scores = of_sizes @ together.values.reshape(len(positions), len(sizes), len(seeds))
-    direction = change.sign if change.sign == rise.sign else 0
-    return Levels(
-        values=tuple(axis_values.tolist()),
-        scores=scores,
-        sizes=tuple(sizes),
-        change=change,
-        rise=rise,
-        direction=direction,
-    )
+    return Levels(values=tuple(axis_values.tolist()), sizes=tuple(sizes), change=change, rise=rise)
 
 
 def budgets(runs: "pd.DataFrame") -> Iterator[tuple[int, "pd.DataFrame"]]:

@@ -5,6 +5,7 @@ training for as many gradients; and what costs no gradient: the average of its w
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -59,33 +60,29 @@ def compare(runs: "pd.DataFrame", *, tune: Sequence[str], width: str, metric: st
         return []
     signs = fields.signs(done, averages)
     by_width: dict[Any, list[dict[str, Any]]] = {}
+    by_arm: dict[tuple, list[dict[str, Any]]] = {}
     for run in done:
         by_width.setdefault(run[width], []).append(run)
+        by_arm.setdefault((run[width], fields.effective_rho(run) > 0, fields.length(run)), []).append(run)
+
+    @functools.cache
+    def arm(value: Any, is_sam: bool, length: tuple[str, float], is_averaged: bool) -> arms.Arm:
+        columns = [averages[column] if is_averaged else column for column in (metric, choose_by)]
+        runs_of_arm, settings = by_arm.get((value, is_sam, length), []), ["rho", *tune] if is_sam else tune
+        return arms.arrange(runs_of_arm, settings, columns, signs[choose_by], f"{width}={value}")
+
     compared = []
-    for length in sorted({fields.length(run) for run in done if fields.effective_rho(run) > 0}):
+    for length in sorted({length for _, is_sam, length in by_arm if is_sam}):
         for kind, (sam_averaged, base_length, base_averaged) in _kinds(done, length).items():
             if (sam_averaged or base_averaged) and not set(averages.values()) <= set(runs.columns):
                 continue
             pairs = []
             for value, here in by_width.items():
-                sam, base = (
-                    arms.arrange(
-                        [run for run in here if is_sam == (fields.effective_rho(run) > 0) and fields.length(run) == of],
-                        ["rho", *tune] if is_sam else tune,
-                        [averages[column] if averaged else column for column in (metric, choose_by)],
-                        signs[choose_by],
-                        f"{width}={value}",
-                    )
-                    for is_sam, of, averaged in (
-                        (True, length, sam_averaged),
-                        (False, (length[0], base_length), base_averaged),
-                    )
-                )
                 comparison = arms.Comparison(
                     width=value,
                     num_params=int(min(run["num_params"] for run in here)),
-                    base=base,
-                    sam=sam,
+                    base=arm(value, False, (length[0], base_length), base_averaged),
+                    sam=arm(value, True, length, sam_averaged),
                     sign=signs[metric],
                     resolution=fields.resolution(here, metric),
                 )

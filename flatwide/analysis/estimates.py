@@ -86,24 +86,12 @@ class Side(NamedTuple):
     choices: np.ndarray
 
 
-class Scored(NamedTuple):
-    """Scores of treatment minus control, each seed at the settings that the others choose; fields of shape [...].
-
-    scores: [..., seeds]. variance: of a score. excess: what the dependence of the choices adds to the variance of their
-    mean, times the seeds. degrees: of freedom of both together.
-    """
-
-    scores: np.ndarray
-    variance: np.ndarray
-    excess: np.ndarray
-    degrees: np.ndarray
-
-
 class Scores(NamedTuple):
-    """The scores of several comparisons, such as those of all widths of a study.
+    """Scores of treatment minus control, each seed at the settings that the others choose, of several comparisons.
 
     num_params: of each comparison. seeds: those that every comparison has. values: [comparisons, seeds].
-    variances, excesses, degrees: [comparisons], as in `Scored`.
+    variances: of a score, [comparisons]. excesses: what the dependence of the choices adds to the variance of their
+    mean, times the seeds. degrees: of freedom of both together.
     """
 
     num_params: tuple[int, ...]
@@ -218,8 +206,10 @@ def cross_fit(side: Side) -> np.ndarray:
     return np.take_along_axis(side.values, at[..., None], axis=-1)[..., 0]
 
 
-def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, resolution: float = 0.0) -> Scored:
+def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, resolution: float = 0.0) -> Scores:
     """Score treatment minus control, each seed at the settings that the other seeds choose for either.
+
+    Returns: the fields of `Scores` with the leading axes of the arguments instead of comparisons.
 
     Args:
       control, treatment: [..., seeds, settings] without missing values, two seeds or more.
@@ -261,7 +251,7 @@ def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, res
     is_within_a_step = np.ptp(scores, axis=-1) <= (1 + 1e-6) * resolution
     variance = np.where(is_within_a_step, np.maximum(variance, resolution**2), variance)
     # Below n - 1, rounding aside, only where the parts are very unequal; the scores alone have as many.
-    return Scored(scores=scores, variance=variance, excess=excess, degrees=np.maximum(degrees, num_seeds - 1.0))
+    return Scores((), (), scores, variance, excess, degrees=np.maximum(degrees, num_seeds - 1.0))
 
 
 class _Noise(NamedTuple):
@@ -371,8 +361,11 @@ def rise(scores: Scores, *, level: float = 0.95) -> Estimate:
     return contrast(scores, weights, level=level)
 
 
-def joined(every: Sequence[Scores], seeds: Sequence[int]) -> Scores:
-    """Put the scores of several groups of comparisons one after the other, over some of their seeds."""
+def joined(every: Sequence[Scores]) -> Scores:
+    """Put the scores of several groups of comparisons one after the other, over the seeds that all of them have."""
+    if not every:
+        return NO_SCORES
+    seeds = sorted(set.intersection(*(set(scores.seeds) for scores in every)))
     values = [scores.values[:, [scores.seeds.index(seed) for seed in seeds]] for scores in every]
     arrays = zip(*((each.variances, each.excesses, each.degrees) for each in every), strict=True)
     sizes = tuple(size for each in every for size in each.num_params)

@@ -84,18 +84,18 @@ def scaling(split: table.Split) -> Scaling | None:
 def arrange(parts: Sequence[table.Part]) -> Gains | None:
     """Arrange the gains of the parts, one part for each number of examples."""
     parts = [part for part in parts if part.scores.num_params]
-    seeds = sorted(set.intersection(*(set(part.scores.seeds) for part in parts))) if parts else []
-    if len(parts) < 2 or not seeds:
+    together = estimates.joined([part.scores for part in parts])
+    if len(parts) < 2 or not together.seeds:
         return None
     counts = [int(part.values[EXAMPLES]) for part in parts]
     compared = [width.comparison for part in parts for width in part.widths if width.comparison.is_usable]
     return Gains(
-        sizes=np.concatenate([part.scores.num_params for part in parts]).astype(float),
+        sizes=np.array(together.num_params, dtype=float),
         examples=np.repeat(counts, [len(part.scores.num_params) for part in parts]),
-        seeds=tuple(seeds),
-        values=estimates.joined([part.scores for part in parts], seeds).values,
-        pairs=np.array([_pairs(comparison, seeds) for comparison in compared]),
-        stretch=max(part.scores.stretch for part in parts),
+        seeds=together.seeds,
+        values=together.values,
+        pairs=np.array([_pairs(comparison, together.seeds) for comparison in compared]),
+        stretch=together.stretch,
         onsets={count: _within(interpolation.onsets(part), part) for count, part in zip(counts, parts, strict=True)},
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flatwide import paper
-from flatwide.analysis import fields, gain, rho, table
+from flatwide.analysis import estimates, fields, gain, rho, table
 from flatwide.analysis.widths import Width
 from flatwide.catalogue.entries import SECTIONS
 from flatwide.figures import study_curves
@@ -199,9 +199,9 @@ def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
         best += [part | row for row in rho.best_rho.rows(piece.part)]
         for width in piece.widths:
             for index, seed in enumerate(width.seeds):
-                scores = width.choices[index, [1 + candidate for candidate in width.candidates]]
-                if len(scores) and np.isfinite(scores).all():
-                    best_rho = width.at([index]).best_rho
+                choices = width.sam.choices[[index]]
+                if choices.size and np.isfinite(choices).all():
+                    best_rho = width.sam.settings[int(estimates.choose(choices))]["rho"]
                     seeds.append(part | {"num_params": width.num_params, "seed": seed, "best_rho": best_rho})
             rows += [part | row for row in _summaries(width, piece.names, has_base)]
     if len({row["rho"] for row in rows if row["rho"] > 0}) < 2:

@@ -108,9 +108,9 @@ def kinds(num_seeds, num_rhos, num_base=1, num=1500):
 def test_the_interval_covers_as_often_as_it_says(num_seeds, num_rhos, num_base):
     for name, base, sam, truth in kinds(num_seeds, num_rhos, num_base):
         scored = estimates.score(Side(base, base), Side(sam, sam))
-        reach = np.sqrt((scored.variance + scored.excess) / num_seeds) * scipy.stats.t.ppf(0.975, scored.degrees)
+        reach = np.sqrt((scored.variances + scored.excesses) / num_seeds) * scipy.stats.t.ppf(0.975, scored.degrees)
         chosen = truth[estimates.choose(sam)]
-        assert 0.92 < np.mean(abs(scored.scores.mean(axis=-1) - chosen) <= reach) < 0.99, name
+        assert 0.92 < np.mean(abs(scored.values.mean(axis=-1) - chosen) <= reach) < 0.99, name
 
 
 @pytest.mark.parametrize("num_base", [1, 3])
@@ -128,7 +128,7 @@ def test_the_slope_covers_as_often_as_it_says(num_seeds, num_base):
         scored = estimates.score(Side(base, base), Side(sam, sam))
         hits = []
         for study in range(600):
-            arrays = (scored.scores[study], scored.variance[study], scored.excess[study], scored.degrees[study])
+            arrays = (scored.values[study], scored.variances[study], scored.excesses[study], scored.degrees[study])
             scores = estimates.Scores(tuple(sizes), tuple(range(num_seeds)), *arrays)
             hits.append(estimates.contrast(scores, estimates.slope_weights(sizes)).sign == 0)
         covered[name] = np.mean(hits)
@@ -165,7 +165,7 @@ def test_a_setting_that_fails_now_and_then_does_not_count_as_noise():
     failing = np.array([[-60.0], [-1.0], [-30.0]])
     alone = estimates.score(Side(base, base), Side(good, good))
     beside = estimates.score(Side(base, base), Side(*[np.hstack([good, failing])] * 2))
-    assert_allclose(alone.variance, beside.variance)
+    assert_allclose(alone.variances, beside.variances)
     assert_allclose(alone.degrees, beside.degrees)
 
 

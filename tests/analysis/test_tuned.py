@@ -249,7 +249,7 @@ def test_intervals_cover_under_pure_noise(num_base, num_sam, ratio):
                 sides.append(arms.Arm(cells, tuple(range(num_seeds)), values, values))
             pairs.append(arms.Comparison(size, size, *sides, 1))
         for pair in pairs:
-            gain, scores = pair.gain, pair.scored.scores
+            gain, scores = pair.gain, pair.scored.values[0]
             covered.append(gain.low <= 0 <= gain.high)
             plain.append(abs(gain.value) <= 2.776 * scores.std(ddof=1) / np.sqrt(num_seeds))
     assert 0.925 < np.mean(covered) < 0.99  # 600 intervals

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,6 @@ from flatwide.analysis import arms, estimates, fields, measured, table
 from flatwide.analysis.estimates import Estimate, Scores
 from flatwide.analysis.widths import Width
 from flatwide.columns import RESULT_FIELDS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BASE, SAM, GAIN, EVERY = "base", "sam", "gain", "every"
 ARMS = (BASE, SAM, GAIN, EVERY)
@@ -35,7 +32,7 @@ class Along(NamedTuple):
 
 
 def trend(
-    runs: "pd.DataFrame",
+    runs: fields.Frame,
     quantity: str,
     *,
     along: str,
@@ -56,11 +53,8 @@ def trend(
         over the values of the first that all levels have.
       metric, choose_by: the columns that rho is chosen by, as for `gain.gain_by_width`.
     Returns: the mean over seeds that have every value of their least-squares slopes, per unit of the axis or, along
-      sizes, per tenfold increase, with the interval of `estimates.contrast`; along rho, where
-      the runs of a seed share their base, the t interval of their slopes.
-    Raises: ValueError for an unknown column or arm, an arm that does not match the axis, or several networks or
-      settings at one value of the axis.
-    Cost: nothing is trained.
+      sizes, per tenfold increase, with the interval of `estimates.contrast`; along rho the t interval of the slopes.
+    Raises: ValueError for an unknown column, another arm, or several networks or settings at one value of the axis.
     """
     if arm not in ARMS:
         raise ValueError(registry.unknown("arm", arm, ARMS))
@@ -72,8 +66,8 @@ def trend(
     is_log = _is_log(runs, quantity, metric)
     options: dict[str, Any] = {"arm": arm, "metric": metric, "choose_by": choose_by, "is_log": is_log}
     levels = [] if interaction is None else _values(runs, interaction)
-    of_levels = [runs] if interaction is None else [runs[runs[interaction] == level] for level in levels]
-    points = [_points(each, quantity, along, **options) for each in of_levels]
+    runs_by_level = [runs] if interaction is None else [runs[runs[interaction] == level] for level in levels]
+    points = [_points(each, quantity, along, **options) for each in runs_by_level]
     # Slopes over different values would differ because a curve bends, not because of the level.
     values = [value for value in (points[0] if points else {}) if all(value in others for others in points)]
     slope = Estimate()
@@ -103,15 +97,15 @@ def _points(
         return {value: scores for value, scores in points.items() if scores.seeds}
     read = (along, "rho", "optimizer", "sparsity")  # converting all columns of a wide table to rows is slow
     # Base runs that do not read the field belong to every value of it.
-    serving = np.array([fields.ignores(row, along) for row in fields.records(runs, read)])
-    if missing := int((runs[along].isna() & ~serving).sum()):
+    shared = np.array([fields.ignores(row, along) for row in fields.records(runs, read)])
+    if missing := int((runs[along].isna() & ~shared).sum()):
         raise ValueError(
             f"along={along!r}: {missing} runs have no value there (None may mean all). Write the number it means into "
             "the runs, or select the other runs."
         )
     points = {}
-    for value in _values(runs[~serving], along):
-        here = runs[(runs[along] == value) | serving]
+    for value in _values(runs[~shared], along):
+        here = runs[(runs[along] == value) | shared]
         part = _only_width(here, f"{along}={value:g}", metric, choose_by)
         scores = _scores(part.widths[0], _numbers(part, quantity, is_log), arm, is_metric=quantity == metric)
         points |= {value: scores} if scores.seeds else {}

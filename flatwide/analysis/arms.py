@@ -29,8 +29,6 @@ class Arm(NamedTuple):
     def edges(self, allowed: np.ndarray | None = None) -> dict[str, str]:
         """Map the numeric fields in which the best setting, or one tied with it, is at an end of the values tried.
 
-        A better one may lie beyond.
-
         Args:
           allowed: [settings], those that may be chosen; None is all.
         Returns: field -> "low" or "high", or "low and high" where settings at both ends are tied.
@@ -39,9 +37,7 @@ class Arm(NamedTuple):
         edges = {}
         for name in self.settings[0]:
             tried = {setting[name] for setting in self.tried}
-            if len(tried) < 2 or not all(
-                isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried
-            ):
+            if len(tried) < 2 or not all(type(item) in (int, float) for item in tried):
                 continue
             values = {setting[name] for setting, is_best in zip(self.settings, is_tied, strict=True) if is_best}
             if ends := [end for end, at in (("low", min(tried)), ("high", max(tried))) if at in values]:
@@ -151,10 +147,8 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def arrange(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[str], sign: int, where: str) -> Arm:
-    """Arrange runs by seed and setting, and select the settings that are candidates.
+    """Arrange runs by seed and setting, and select the settings that are candidates; `where` names the width.
 
-    Args:
-      where: the width, for error messages.
     Raises: ValueError if two networks of one size have the same settings and seed.
     """
     by_setting: dict[tuple, dict[int, dict[str, Any]]] = {}
@@ -175,16 +169,15 @@ def arrange(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequen
     values, choices = (array(name) for name in columns)
     status = [[by_setting[key].get(seed, {}).get("status") for key in keys] for seed in seeds]
     candidates = list(whole_columns(values, choices, status)[0])
+    tried = tuple(dict(zip(settings, key, strict=True)) for key in keys)
     return Arm(
-        settings=tuple(dict(zip(settings, keys[index], strict=True)) for index in candidates),
+        settings=tuple(tried[index] for index in candidates),
         seeds=tuple(seeds),
         values=values[:, candidates],
         choices=sign * choices[:, candidates],
-        tried=tuple(dict(zip(settings, key, strict=True)) for key in keys),
+        tried=tried,
         diverged=tuple(
-            dict(zip(settings, key, strict=True))
-            for key, column in zip(keys, zip(*status, strict=True), strict=True)
-            if "diverged" in column
+            setting for setting, states in zip(tried, zip(*status, strict=True), strict=True) if "diverged" in states
         ),
     )
 

@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flatwide.analysis import estimates, gain, table
 from flatwide.analysis.estimates import Side
-
-if TYPE_CHECKING:
-    import pandas as pd
+from flatwide.analysis.fields import Frame
 
 
-@table.rows_for_part
+@table.Rows
+@table.for_part
 def decompose(part: table.Part) -> Iterator[dict[str, Any]]:
     """Split the growth of the gain into the contributions of SAM and of the base.
 
@@ -52,7 +51,7 @@ def decompose(part: table.Part) -> Iterator[dict[str, Any]]:
         yield row | {"num_seeds": len(seeds)}
 
 
-def share_of_sam(table: "pd.DataFrame") -> float:
+def share_of_sam(table: Frame) -> float:
     """Compute the share of SAM in the growth at the largest width; NaN where the gain has not grown.
 
     Above 1, the base improved too, by less than SAM; below 0, SAM got worse, by less than the base.

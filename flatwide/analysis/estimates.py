@@ -150,8 +150,6 @@ def mean(values: Sequence[float] | np.ndarray, *, level: float = 0.95, inflation
 def choose(choices: np.ndarray, folds: np.ndarray | None = None, *, allowed: np.ndarray | None = None) -> np.ndarray:
     """Choose the setting with the best mean over the seeds of each fold, the first of those equal up to rounding.
 
-    Every choice among settings is made here.
-
     Args: as for `ties`.
     Returns: [..., folds], indices of settings; without the last axis if `folds` is None.
     """
@@ -196,8 +194,8 @@ def choose_both(
     """
     num_seeds = control.shape[-2]
     folds = np.vstack([leave_one_out(num_seeds), np.ones(num_seeds)])
-    of_control = choose(control, folds)
-    return of_control, choose(treatment, folds, allowed=None if same is None else same[of_control])
+    chosen = choose(control, folds)
+    return chosen, choose(treatment, folds, allowed=None if same is None else same[chosen])
 
 
 def cross_fit(side: Side) -> np.ndarray:
@@ -209,12 +207,11 @@ def cross_fit(side: Side) -> np.ndarray:
 def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, resolution: float = 0.0) -> Scores:
     """Score treatment minus control, each seed at the settings that the other seeds choose for either.
 
-    Returns: the fields of `Scores` with the leading axes of the arguments instead of comparisons.
-
     Args:
       control, treatment: [..., seeds, settings] without missing values, two seeds or more.
       same: [control settings, treatment settings], the pairs that may be compared; None is all.
       resolution: step of the compared values, such as one over the number of test items; 0 is none.
+    Returns: the fields of `Scores` with the leading axes of the arguments instead of comparisons.
     Equation: with d[i] the score of seed i, S and B the confidence sets of the best settings of treatment and control
       (m and b of them, without those whose mean differs from the chosen one's by more than t sqrt(2 s(d)^2 / n), t of
       99 %), r_S and r_B the residual mean squares of the runs in them after removing the means of seeds and

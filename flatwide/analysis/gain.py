@@ -17,12 +17,10 @@ from flatwide.analysis.estimates import Scores
 from flatwide.analysis.widths import Width
 
 
-@table.rows_for_part
+@table.Rows
+@table.for_part
 def gain_by_width(part: table.Part) -> Iterator[dict[str, Any]]:
     """Compute the gain of SAM over its base optimizer at every width.
-
-    Where rho is chosen by the same numbers that are compared, as in the paper, the gain is biased upward somewhat:
-    `corrected_gain` removes this bias.
 
     Returns: one row for each width, the smallest first: the width, `num_params`, `base`, `best_rho`, `sam` (means over
       the seeds that both have), `gain`, its `standard_error` and 95 % t interval `low`, `high` (NaN for one seed),
@@ -48,14 +46,14 @@ def gain_by_width(part: table.Part) -> Iterator[dict[str, Any]]:
         }
 
 
-@table.rows_for_part
+@table.Rows
+@table.for_part
 def corrected_gain(part: table.Part) -> Iterator[dict[str, Any]]:
     """Compute the gain at every width, each seed scored at the rho that the other seeds choose.
 
     Returns: one row for each width: the width, `num_params`, `corrected_gain`, `corrected_standard_error`,
       `corrected_low`, `corrected_high` (95 %), `selection_bias` (the plain gain of the same seeds minus the corrected
       one), `corrected_num_seeds` and `num_rhos` (that the choice was made from: without a diverged or missing run).
-    Raises: as `gain_by_width`.
     """
     for width in part.widths:
         comparison, gain = width.comparison, width.comparison.gain
@@ -77,7 +75,8 @@ def corrected_gain(part: table.Part) -> Iterator[dict[str, Any]]:
         }
 
 
-@table.rows_for_part
+@table.Rows
+@table.for_part
 def pair_seeds(part: table.Part) -> Iterator[dict[str, Any]]:
     """Pair each seed's SAM run at the best rho of its width with its base run; `gain_by_width` averages these.
 

@@ -65,7 +65,8 @@ class Ends(NamedTuple):
     num_widths: int = 1
 
 
-@table.rows_for_part
+@table.Rows
+@table.for_part
 def by_width(part: table.Part, quantity: str, *, keep_collapsed: bool = False) -> Iterable[dict[str, Any]]:
     """Compare a measured quantity of SAM with that of its base at every width.
 
@@ -166,7 +167,7 @@ def change(widths_measured: Sequence[Measured], *, comparison: str) -> Ends:
     if not estimates.span(sizes) or not seeds:
         return Ends(num_seeds=len(seeds), num_widths=len(sizes))
     effects = np.array(
-        [_effects(np.array([of_width[seed] for seed in seeds]), comparison) for of_width in pairs.values()]
+        [_effects(np.array([at_width[seed] for seed in seeds]), comparison) for at_width in pairs.values()]
     )
     scores = estimates.plain(np.log(effects) if comparison == RATIO else effects, sizes, seeds)
     slope = estimates.contrast(scores, estimates.slope_weights(sizes))
@@ -183,7 +184,6 @@ def correlation(widths_measured: Sequence[Measured]) -> Ends:
       interval. The correlation of a seed is the mean over its widths, so each seed counts once.
     """
     by_seed: dict[int, list[float]] = {}
-    used = set()
     for measured in widths_measured:
         scores = measured.width.sign * measured.width.values
         for seed, numbers, score in zip(measured.width.seeds, measured.values, scores, strict=True):
@@ -191,10 +191,9 @@ def correlation(widths_measured: Sequence[Measured]) -> Ends:
             value = _spearman(numbers[both], score[both]) if both.sum() >= 3 else math.nan
             if math.isfinite(value):
                 by_seed.setdefault(seed, []).append(value)
-                used.add(measured.width.num_params)
     result = estimates.mean([float(np.mean(values)) for values in by_seed.values()])
     low, high = max(result.low, -1.0), min(result.high, 1.0)
-    return Ends(value=result.value, low=low, high=high, num_seeds=len(by_seed), num_widths=len(used))
+    return Ends(value=result.value, low=low, high=high, num_seeds=len(by_seed))
 
 
 def correlation_text(correlation: Ends) -> str:

@@ -34,7 +34,8 @@ class RhoTrend(NamedTuple):
     at_high_edge: tuple[int, ...] = ()
 
 
-@table.rows_for_part
+@table.Rows
+@table.for_part
 def best_rho(part: table.Part) -> Iterator[dict[str, Any]]:
     """Find the best rho of each width, and a 95 % confidence set for it.
 

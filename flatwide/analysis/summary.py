@@ -1,17 +1,14 @@
 """The summary table of a study, `summary.csv`."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flatwide.analysis import comparisons, fields, gain, interpolation, rho, table, tuned
 from flatwide.analysis.estimates import Estimate
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 @table.for_table
-def summary(split: table.Split) -> "pd.DataFrame":
+def summary(split: table.Split) -> fields.Frame:
     """Summarize a whole results table: one row for each group of seeds, and one for each width.
 
     Returns: columns `row` ("seeds", "width" or "tuned"), those that distinguish domains where there are several, the
@@ -25,7 +22,7 @@ def summary(split: table.Split) -> "pd.DataFrame":
 
     name, rows = split.question.width, []
     for domain in split.domains:
-        longer = _equal_compute(domain)
+        longer = list(_equal_compute(domain))
         for part in domain.parts:
             groups = [row for width in part.widths for row in gain.by_rho(width, name)]
             rows += [_joined({"row": "seeds"} | part.values, row) for row in groups]
@@ -58,16 +55,10 @@ def _widths(part: table.Part) -> Iterator[dict[str, Any]]:
         yield _joined({"row": "width"} | part.values, *rows)
 
 
-def _equal_compute(domain: table.Domain) -> list[tuple[dict[str, Any], dict[Any, Estimate]]]:
-    """List the gains over base runs of equal compute: the values of each part, with SAM's length, and width -> gain."""
-    if not any(name in fields.LENGTHS for name in domain.axes):
-        return []
-    return [
-        (
-            {**part.settings, **dict.fromkeys(fields.LENGTHS, compared.length)},
-            {comparison.width: comparison.gain for comparison in compared.widths},
-        )
-        for part in domain.tuning(()).tuned
-        for compared in part.comparisons
-        if compared.kind == comparisons.EQUAL_COMPUTE
-    ]
+def _equal_compute(domain: table.Domain) -> Iterator[tuple[dict[str, Any], dict[Any, Estimate]]]:
+    """Yield the gains over base runs of equal compute: values of a part, with SAM's length, and width -> gain."""
+    for part in domain.tuning(()).tuned if any(name in fields.LENGTHS for name in domain.axes) else ():
+        for compared in part.comparisons:
+            if compared.kind == comparisons.EQUAL_COMPUTE:
+                values = {**part.settings, **dict.fromkeys(fields.LENGTHS, compared.length)}
+                yield values, {comparison.width: comparison.gain for comparison in compared.widths}

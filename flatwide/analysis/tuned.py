@@ -1,8 +1,7 @@
 """The gain of SAM where base and SAM each have separately tuned settings.
 
 A learning rate that was tuned for one arm biases the comparison. Here the fields named in `tune` are chosen for each
-arm separately, like rho: each seed is scored at the settings (rho and tuned fields) that the other seeds choose, in
-both arms. The intervals are those of `estimates.score`, for the choices of both arms.
+arm separately, like rho: each seed is scored at the settings that the other seeds choose, in both arms.
 """
 
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from flatwide.analysis import arms, table
 from flatwide.analysis.comparisons import EQUAL_COMPUTE, Compared
 
 
-@table.rows_for_table
+@table.Rows
+@table.for_table
 def tuned_gain(split: table.Split) -> Iterator[dict[str, Any]]:
     """Compute the gain of SAM at every width with settings tuned separately for base and SAM.
 
@@ -23,26 +23,20 @@ def tuned_gain(split: table.Split) -> Iterator[dict[str, Any]]:
       `sam_choice` (of all seeds together, as text), `base_at_edge` and `sam_at_edge` (fields in which that choice is
       the smallest or largest value tried, so that a better one may lie beyond), `num_base_cells` and `num_sam_cells`
       (settings compared), `tuned_gain`, `tuned_standard_error`, `tuned_low`, `tuned_high` (95 %) and `num_seeds`. The
-      comparisons:
-      same settings: SAM at the settings chosen for the base, so that only its rho is chosen: the gain without tuning;
-      tuned: each arm at its best settings;
-      equal compute: the same, over base runs longer by the number of gradients that SAM takes per step, such as two;
-      averaged, and averaged, equal compute: the same over the base's averaged weights (`config.weight_average`);
-      both averaged: averaged SAM over the averaged base.
+      comparisons: "same settings", SAM at the settings of the base, but for rho: the gain without tuning; "tuned", each
+      arm at its best; "equal compute", over base runs longer by the number of gradients that SAM takes per step;
+      "averaged", over the base's averaged weights (`config.weight_average`), and with equal compute; "both averaged".
       A width at which a single setting of the base was tried is left out where at others several were.
-    Raises: ValueError if a column is missing.
     """
     for part in split.tuned:
         for compared in part.comparisons:
             yield from rows(part, compared)
 
 
-@table.rows_for_table
+@table.Rows
+@table.for_table
 def equal_compute_gain(split: table.Split) -> Iterator[dict[str, Any]]:
     """Compute the gain of SAM over base runs of equal compute, at every width that has such runs.
-
-    These are base runs of twice its length where SAM takes two gradients a step, and of 1.1 times its length where SAM
-    is active in a tenth of the steps.
 
     Returns: as `tuned_gain` without tuned fields; no rows if there are no such runs.
     """

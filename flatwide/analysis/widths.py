@@ -3,16 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flatwide import registry
 from flatwide.analysis import arms, estimates, fields
 from flatwide.columns import COLLAPSED, RESULT_FIELDS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +68,7 @@ class Width:
     def complete(self) -> arms.Arm:
         """SAM at the candidates over the seeds that have all of them, so that each chooses from the same values."""
         whole = np.isfinite(self.sam.values).all(axis=1) & np.isfinite(self.sam.choices).all(axis=1)
-        return self.sam.at([seed for seed, is_whole in zip(self.seeds, whole, strict=True) if is_whole])
+        return self.sam.at([self.seeds[row] for row in np.flatnonzero(whole)])
 
     @cached_property
     def comparison(self) -> arms.Comparison:
@@ -101,7 +98,7 @@ class Width:
         )
 
 
-def arrange(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> list[Width]:
+def arrange(runs: fields.Frame, *, width: str, metric: str, choose_by: str) -> list[Width]:
     """Arrange the completed runs by width, the smallest first.
 
     Args:
@@ -132,7 +129,7 @@ def arrange(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) ->
     return sorted(widths, key=lambda each: each.num_params)
 
 
-def choice_column(runs: "pd.DataFrame", *, metric: str = "test_metric") -> str:
+def choice_column(runs: fields.Frame, *, metric: str = "test_metric") -> str:
     """Return the column that rho is chosen by: the validation metric if every finished run has one, else `metric`."""
     name = "validation_metric"
     if name not in runs.columns or "status" not in runs.columns:
@@ -144,7 +141,7 @@ def choice_column(runs: "pd.DataFrame", *, metric: str = "test_metric") -> str:
 def _width(
     runs: list[dict[str, Any]],
     where: str,
-    table: "pd.DataFrame",
+    table: fields.Frame,
     value: Any,
     metric: str,
     choose_by: str,

@@ -1,7 +1,7 @@
 """All figures that a results table has data for, with captions for readers who have not read the paper.
 
 Runs of several domains (`analysis.table.domains`) have one figure of all domains, and figures for each. Axes other than
-width, rho and seed divide the runs into parts (`analysis.table.parts`); each part is a line or a panel. A figure has at
+width, rho and seed divide the runs into parts (`analysis.table.split`); each part is a line or a panel. A figure has at
 most six parts; with more there are several figures and an overview. With more than 24 parts there are only the overview
 and the figures against a numeric axis.
 """

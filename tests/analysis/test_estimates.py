@@ -271,7 +271,7 @@ def test_a_hopeless_setting_changes_nothing(drawn):
 def test_a_part_alone_gives_what_it_gives_within_the_whole_table(drawn):
     runs, other = tied(drawn), tied((*drawn[:3], drawn[3] ^ 1))
     whole = pd.concat([runs.assign(label_noise=0.0), other.assign(label_noise=0.5)], ignore_index=True)
-    first, second = table.parts(whole)
+    first, second = table.split(whole).parts
     assert corrected(first).tolist() == corrected(runs).tolist()
     assert corrected(second).tolist() == corrected(other).tolist()
 
@@ -281,7 +281,7 @@ def test_a_part_alone_gives_what_it_gives_within_the_whole_table(drawn):
 def test_a_second_domain_changes_no_other(drawn):
     runs = tied(drawn).assign(dataset="digits", model="MLP", metric_name="accuracy")
     whole = pd.concat([runs, runs.assign(dataset="mnist"), runs.assign(dataset="cifar10")], ignore_index=True)
-    parts = table.parts(whole)
+    parts = table.split(whole).parts
     assert [part.name for part in parts] == ["cifar10", "digits", "mnist"]
     assert all(corrected(part).tolist() == corrected(runs).tolist() for part in parts)
 

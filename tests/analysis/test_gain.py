@@ -132,7 +132,7 @@ def test_runs_that_differ_in_more_are_refused_by_name():
 
 def test_runs_that_differ_in_more_are_refused_where_none_share_rho_and_seed():
     noisy = [run | {"label_noise": 0.5 if run["rho"] else 0.0} for run in RUNS]
-    with pytest.raises(ValueError, match=r"runs of one num_params differ in label_noise \(0\.0, 0\.5\).*table\.parts"):
+    with pytest.raises(ValueError, match=r"runs of one num_params differ in label_noise \(0\.0, 0\.5\).*table\.split"):
         table(noisy)
     optimizers = [run | {"base_optimizer": "adam" if run["rho"] else "sgd"} for run in RUNS]
     with pytest.raises(ValueError, match=r"differ in base_optimizer \(sgd, adam\)"):

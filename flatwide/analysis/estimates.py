@@ -248,7 +248,8 @@ def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, res
     is_within_a_step = np.ptp(scores, axis=-1) <= (1 + 1e-6) * resolution
     variance = np.where(is_within_a_step, np.maximum(variance, resolution**2), variance)
     # Below n - 1, rounding aside, only where the parts are very unequal; the scores alone have as many.
-    return Scores((), (), scores, variance, excess, degrees=np.maximum(degrees, num_seeds - 1.0))
+    degrees = np.maximum(degrees, num_seeds - 1.0)
+    return NO_SCORES._replace(values=scores, variances=variance, excesses=excess, degrees=degrees)
 
 
 class _Noise(NamedTuple):

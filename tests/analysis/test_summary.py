@@ -170,7 +170,7 @@ def test_the_answer_claims_no_more_than_it_knows():
     assert answer.answer(worse).startswith("SAM does not help at any width here")
     errors = study(metric_name="error", higher_is_better=False)
     errors["test_metric"] = 1 - errors["test_metric"]
-    assert "less error (95 % interval" in answer.answer(errors)
+    assert "less error (joint 95 % interval" in answer.answer(errors)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.special import stdtrit
 
-from flatwide.analysis import best_sets, decomposition, estimates, verdict
+from flatwide.analysis import best_sets, estimates, verdict
 from flatwide.analysis.estimates import Scores, Side
 
 WIDTHS = 5
@@ -95,8 +95,8 @@ def gains(args: argparse.Namespace) -> None:
                 continue
             scored, best = estimates.score(Side(base, base), Side(sam, sam)), estimates.choose(sam)
             chosen = np.take_along_axis(sam - base, best[..., None, None], axis=-1)[..., 0]
-            error = np.sqrt((scored.variance + scored.excess) / num_seeds)
-            away = np.abs(scored.scores.mean(axis=-1) - truth[best])
+            error = np.sqrt((scored.variances + scored.excesses) / num_seeds)
+            away = np.abs(scored.values.mean(axis=-1) - truth[best])
             plain = chosen.mean(axis=-1) - truth[best]
             near = stdtrit(num_seeds - 1, 0.975) * chosen.std(axis=-1, ddof=1) / math.sqrt(num_seeds)
             reach = [stdtrit(scored.degrees, (1 + level) / 2) * error for level in (0.95, 0.99)]
@@ -123,7 +123,7 @@ def scores_of(base: np.ndarray, sam: np.ndarray) -> list[Scores]:
     scored = estimates.score(Side(base, base), Side(sam, sam))
     return [
         Scores(SIZES, tuple(range(num_seeds)), *arrays)
-        for arrays in zip(scored.scores, scored.variance, scored.excess, scored.degrees, strict=True)
+        for arrays in zip(scored.values, scored.variances, scored.excesses, scored.degrees, strict=True)
     ]
 
 
@@ -206,7 +206,7 @@ def decline(args: argparse.Namespace) -> None:
                 base = scale * generator.normal(size=(args.tables * 4, num_seeds, num_widths))
                 best = base.mean(axis=1).argmax(axis=1)
                 plain = np.take_along_axis(base, best[:, None, None], axis=2)[..., 0] - base[..., -1]
-                fair = decomposition.at_best_width(base, base) - base[..., -1]
+                fair = estimates.cross_fit(Side(base, base)) - base[..., -1]
                 stretch = math.sqrt(estimates.inflation(num_seeds, num_widths))
                 first = (
                     best == num_widths - 1

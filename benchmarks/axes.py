@@ -190,7 +190,7 @@ def _scaling(
             sizes=np.tile(sizes, len(EXAMPLES)),
             examples=np.repeat(EXAMPLES, answers.WIDTHS),
             seeds=tuple(range(num_seeds)),
-            gains=np.concatenate([scores.values for scores in study]),
+            values=np.concatenate([scores.values for scores in study]),
             # Leaves one seed out of the choice of rho: unlike leaving two out, this has a small bias.
             pairs=np.concatenate([scores.values for scores in study])[:, :, None].repeat(num_seeds, axis=2),
             stretch=max(scores.stretch for scores in study),
@@ -200,7 +200,7 @@ def _scaling(
             },
         )
         exact = cells._replace(
-            gains=np.repeat(np.concatenate(curves)[:, None], num_seeds, axis=1),
+            values=np.repeat(np.concatenate(curves)[:, None], num_seeds, axis=1),
             pairs=np.tile(np.concatenate(curves)[:, None, None], (1, num_seeds, num_seeds)),
             onsets={examples: dict.fromkeys(range(num_seeds), mean) for examples, mean in means.items()},
         )

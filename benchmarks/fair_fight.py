@@ -81,7 +81,7 @@ def judge(study: list[tuple]) -> Iterator[tuple[bool, bool, bool, float]]:
         gain, (base_at, sam_at) = pair.gain, pair.chosen
         truth = sam_truth[sam_at] - base_truth[base_at]
         plain = estimates.mean(pair.sam.values[:, sam_at] - pair.base.values[:, base_at])
-        of_scores = estimates.mean(pair.scored.scores)
+        of_scores = estimates.mean(pair.scored.values[0])
         covers = (estimate.low <= truth <= estimate.high for estimate in (gain, of_scores, plain))
         yield (*covers, plain.value - truth)
 

@@ -52,7 +52,7 @@ def rows(runs: pd.DataFrame) -> list[dict]:
     for budget, kind, share, part in arms(runs):
         same = alike(part)
         compared = table.part(same)
-        for width, row_of_gain in zip(compared.widths, gain.corrected_rows(compared), strict=True):
+        for width, row_of_gain in zip(compared.widths, gain.corrected_gain.rows(compared), strict=True):
             means = [estimates.mean(column).value for column in width.values.T]
             best = 1 + int(np.argmax(means[1:]))
             front = {"num_params": width.num_params, "budget": budget}

@@ -12,7 +12,7 @@ from pathlib import Path
 import altair as alt
 
 import flatwide
-from flatwide.analysis import comparisons, transfer, tuned, verdict
+from flatwide.analysis import comparisons, estimates, table, transfer, tuned, verdict
 from flatwide.figures import fair, lines, save, style
 from flatwide.figures.tables import to_csv
 
@@ -42,22 +42,20 @@ def main() -> None:
     runs = flatwide.load(flags.workdir)
     tune = ("learning_rate",)
     shown = {}
-    for curve in transfer.curves(runs, tune=tune):
-        values = curve.part.values
-        parameterization, scaling = (str(values.get(name, "none")) for name in FIELDS)
-        key = (parameterization, scaling, curve.comparison.kind)
-        if key in LABELS:
-            shown[LABELS[key]] = curve
+    for part in table.split(runs, tune=tune).tuned:
+        parameterization, scaling = (str(part.values.get(name, "none")) for name in FIELDS)
+        for compared in part.comparisons:
+            if (key := (parameterization, scaling, compared.kind)) in LABELS:
+                shown[LABELS[key]] = part, compared
     drawn, rows = [], []
-    for (label, curve), color in zip(shown.items(), style.colors(len(shown), ordered=False), strict=True):
-        comparison = curve.comparison
-        drawn.append(fair.line_of(comparison, label, color, factor=100))
-        rows += [{"curve": label} | row for row in tuned.rows(curve.part, comparison)]
-        print(sentence(label, curve))
+    for (label, (part, compared)), color in zip(shown.items(), style.colors(len(shown), ordered=False), strict=True):
+        drawn.append(fair.line_of(compared, label, color, factor=100))
+        rows += [{"curve": label} | row for row in tuned.rows(part, compared)]
+        print(sentence(label, compared))
     import pandas as pd
 
     folder = Path(flags.output)
-    sizes = sorted({pair.num_params for curve in shown.values() for pair in curve.comparison.widths})
+    sizes = sorted({pair.num_params for _, compared in shown.values() for pair in compared.widths})
     chart = lines.figure(
         [lines.Panel("", drawn)],
         name="four_curves",
@@ -75,17 +73,18 @@ def main() -> None:
     print(regret.to_string(index=False))
 
 
-def sentence(label: str, curve: transfer.Curve) -> str:
+def sentence(label: str, compared: comparisons.Compared) -> str:
     """Write what the intervals of a curve support."""
-    first, last = (curve.comparison.widths[end].gain for end in (0, -1))
+    first, last = (compared.widths[end].gain for end in (0, -1))
     ends = [
         f"{100 * gain.value:+.2f} points ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})" for gain in (first, last)
     ]
-    slope = curve.slope
+    slope = estimates.slope(compared.scores)
     interval = "" if math.isnan(slope.low) else f", 95 % interval {100 * slope.low:+.2f} to {100 * slope.high:+.2f}"
+    words = WORDS[verdict.verdict(compared.scores).kind]
     return (
-        f"{label}: the gain {WORDS[curve.verdict.kind]}: {ends[0]} at {curve.comparison.widths[0].num_params:,} "
-        f"to {ends[1]} at {curve.comparison.widths[-1].num_params:,} parameters; slope {100 * slope.value:+.2f} "
+        f"{label}: the gain {words}: {ends[0]} at {compared.widths[0].num_params:,} "
+        f"to {ends[1]} at {compared.widths[-1].num_params:,} parameters; slope {100 * slope.value:+.2f} "
         f"points per tenfold increase in parameters{interval}."
     )
 

@@ -91,7 +91,8 @@ def _advise(
     """Return the runs, and for each part of the table the advice and the seconds of a run at that width."""
     runs = collect_done(workdir)
     advised = []
-    for part in advice.parts(table.split(runs, metric=metric, choose_by=choose_by)):
+    domains = table.split(runs, metric=metric, choose_by=choose_by).domains
+    for part in (part for domain in domains for part in advice.parts(domain)):
         names = runs.loc[part.runs.index, "run"]
         num_params = _num_params(RunDirectory(Path(workdir) / "runs" / names.iloc[0]), assignments)
         seconds = _seconds(runs.loc[part.runs.index], num_params)

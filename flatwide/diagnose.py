@@ -228,7 +228,7 @@ def _seeds(case: Case) -> Check:
     """Check how many seeds would show the gain: at the best rho each seed counts at the rho that the others choose."""
     width, write = case.width, case.part.units.amount
     is_chosen = case.rho == width.best_rho and width.comparison.is_usable
-    every = width.comparison.scored.scores if is_chosen else width.gains[:, width.rhos.index(case.rho)]
+    every = width.comparison.scored.values[0] if is_chosen else width.gains[:, width.rhos.index(case.rho)]
     gains = [float(gain) for gain in every if math.isfinite(gain)]
     if len(gains) < 2:
         return Check("seeds", f"{len(gains)} pairs", "two or more", case.train("seed", 0, 1, 2))
@@ -259,7 +259,7 @@ def _choice(tuned: arms.Comparison) -> Any:
 
 
 def _fit(case: Case) -> Check:
-    row = next(row for row in interpolation.rows(case.part) if row["num_params"] == case.width.num_params)
+    row = next(row for row in interpolation.training_fit.rows(case.part) if row["num_params"] == case.width.num_params)
     share, metric = row["base_interpolates"], row["base_train_metric"]
     found = "unknown" if math.isnan(share) else f"{100 * share:.0f} % of the base's seeds fit them"
     if case.part.units.is_percent and not math.isnan(metric):

@@ -104,9 +104,8 @@ def amplified() -> list[Evidence]:
         clean, noisy = (scores(study, sizes) for study in (without, with_noise))
         if clean is None or noisy is None:
             continue
-        seeds = [seed for seed in noisy.seeds if seed in clean.seeds]
         line = estimates.slope_weights(sizes)
-        together = estimates.joined([clean, noisy], seeds)
+        together = estimates.joined([clean, noisy])
         change = estimates.contrast(together, np.concatenate([-line, line])).scaled(with_noise.factor)
         evidence.append(of(with_noise, interval(change, ""), verdict_of(change.low, change.high)))
     return evidence
@@ -234,7 +233,8 @@ HEAD = f"""# The paper's claims
 the gains, seeds and conclusions. Most studies are smaller than the paper's, on other data; a verdict applies to
 what was run.
 
-95 % intervals over seeds, each on its own; [slopes](results.md#gains-by-width). A claim **holds** or **does not** if
+95 % intervals over seeds, each on its own; those of **C3** and **C4**, whose verdicts are about several sizes at once,
+hold jointly over the sizes; [slopes](results.md#gains-by-width). A claim **holds** or **does not** if
 the whole interval implies it, and is **not decided** if the interval includes both. Of the decided verdicts, expect one
 in twenty to be wrong by chance, and more where several intervals decide.
 

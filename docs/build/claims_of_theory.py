@@ -27,11 +27,12 @@ from flatwide.analysis.estimates import Estimate
 def simpler_functions() -> list[Evidence]:
     """Compare the variation of the slopes of the functions of SAM and SGD, seed by seed."""
     numbers_and_kinds = []
-    for size in (15, 30, 300, 3000):
+    sizes = (15, 30, 300, 3000)
+    for size in sizes:
         where = {"quantity": "function.slope_total_variation", "num_params": size}
         rows = read("theory_regression_1d/function_by_rho.csv", where)
         wide = rows.pivot(index="rho", columns="seed", values="value")
-        ratio = estimates.mean(np.log(wide.loc[0.2] / wide.loc[0.0]).to_numpy())
+        ratio = estimates.mean(np.log(wide.loc[0.2] / wide.loc[0.0]).to_numpy(), level=estimates.sidak(len(sizes)))
         number = factor(ratio, f"at {size:,} parameters")
         kind = verdict_of(ratio.low, ratio.high, positive=False)
         if size < 100:  # there the claim is that they are equally simple
@@ -52,12 +53,13 @@ def basins() -> list[Evidence]:
     tenth of SGD's training loss; with many it must be positive, and the ratio below 1.
     """
     rows = read("theory_regression_1d/barrier_by_width.csv")
-    texts, kinds = [], []
-    for size in sorted(rows["num_params"].unique()):
+    texts, kinds, sizes = [], [], sorted(rows["num_params"].unique())
+    level = estimates.sidak(len(sizes))
+    for size in sizes:
         wide = rows[rows["num_params"] == size].pivot(index="seed", columns="rho")
-        barrier = estimates.mean(wide["barrier.barrier"][0.2].to_numpy())
+        barrier = estimates.mean(wide["barrier.barrier"][0.2].to_numpy(), level=level)
         eigenvalues = wide["curvature.top_eigenvalue"]
-        ratio = estimates.mean(np.log(eigenvalues[0.2] / eigenvalues[0.0]).to_numpy())
+        ratio = estimates.mean(np.log(eigenvalues[0.2] / eigenvalues[0.0]).to_numpy(), level=level)
         text = interval(barrier, f"at {size:,} parameters", digits=3)
         texts.append(f"{text}, {factor(ratio, '')}")
         if size < 100:

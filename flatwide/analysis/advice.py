@@ -2,17 +2,16 @@
 
 Two rules extend the best settings of the measured widths to another width. *Carried over* takes those of the nearest
 measured width; this is what transfer means, in any parameterization. *Power law* fits a line to the logarithm of the
-best value against that of the number of parameters. Both rules are validated first: the largest measured width is held
-out, each rule advises for it from the others, and its regret is the loss of that advice against that width's own
-optimum, cross-fitted over seeds. The power law is used only where its advice was better there than the carried-over
-settings, and the advice includes the regrets.
+best value against that of the number of parameters. Both rules are tried first on the largest measured width, held out:
+the regret of a rule is the loss of its advice against that width's own optimum. The power law is used only where its
+advice was the better one there.
 """
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,14 +46,10 @@ class Value(NamedTuple):
         """The value with its interval, or the only end of it that the values tried support."""
         if self.low == self.high == self.value:
             return f"{self.field} {self.value:.3g}"
-        if math.isinf(self.high) and self.at_edge:
-            return (
-                f"{self.field} at least {self.low:.3g} (the best one moves to the end of the values tried: try larger)"
-            )
-        if not self.low and self.at_edge:
-            return (
-                f"{self.field} at most {self.high:.3g} (the best one moves to the end of the values tried: try smaller)"
-            )
+        if self.at_edge and (math.isinf(self.high) or not self.low):
+            is_larger = math.isinf(self.high)
+            bound, further = (f"least {self.low:.3g}", "larger") if is_larger else (f"most {self.high:.3g}", "smaller")
+            return f"{self.field} at {bound} (the best one moves to the end of the values tried: try {further})"
         return f"{self.field} {self.value:.3g} (95 % interval {self.low:.3g} to {self.high:.3g})"
 
 
@@ -86,36 +81,26 @@ class Advice(NamedTuple):
     refusal: str = ""
 
 
-def parts(split: table.Split) -> list[table.Part]:
-    """List the parts that advice is given for: as `Split.tuned`, with the learning rate tuned where it varies."""
-    return [part for domain in split.domains for part in parts_of_domain(domain)]
-
-
-def parts_of_domain(domain: table.Domain) -> list[table.Part]:
-    """List the parts of a domain that advice is given for."""
-    tune = tuple(name for name in ("learning_rate",) if name in domain.axes)
-    return domain.tuning(tune).tuned
+def parts(domain: table.Domain) -> list[table.Part]:
+    """List the parts that advice is given for: as `Domain.tuned`, with the learning rate tuned where it varies."""
+    return domain.tuning(tuple(name for name in ("learning_rate",) if name in domain.axes)).tuned
 
 
 def advise(part: table.Part, *, num_params: int) -> Advice:
     """Compute advice on rho, and on the learning rate where it varies, for a number of parameters.
 
     Args:
-      part: of a results table, from `parts`.
-      num_params: of the network to train.
-    Raises: ValueError if a column is missing.
+      part: from `parts`. num_params: of the network to train.
     Equation: with x = log(parameters), y = log(best value): a power law's prediction y* = mean y + b (x* - mean x) has
       the variance (s^2 + d^2 / 12) (1 + 1 / n + (x* - mean x)^2 / sum (x - mean x)^2), with s^2 the residual variance
       on n - 2 degrees of freedom and d the step of the grid in the logarithm, since a best value is known to half a
-      step; its interval is that of Student's t. Regret is the gain of the width's own optimum
-      over the advised setting, rounded to the nearest of its grid.
+      step; its interval is that of Student's t. Regret is the gain of the width's own optimum over the advised setting,
+      rounded to the nearest of its grid.
     """
-    if part.not_learned:
-        return Advice(part=part.name, num_params=num_params, refusal=part.not_learned)
     candidates = [compared for compared in part.comparisons if compared.kind == comparisons.TUNED]
-    if not candidates:
-        reason = f"no width has completed base and SAM runs of {_LEAST_SEEDS} seeds"
-        return Advice(part=part.name, num_params=num_params, refusal=reason)
+    if part.not_learned or not candidates:
+        refusal = part.not_learned or f"no width has completed base and SAM runs of {_LEAST_SEEDS} seeds"
+        return Advice(part=part.name, num_params=num_params, refusal=refusal)
     # Where runs differ in length, the length with the most widths is the study.
     return from_comparison(
         max(candidates, key=lambda comparison: (len(comparison.widths), comparison.length)), num_params, part.name
@@ -142,13 +127,17 @@ def from_comparison(comparison: Compared, num_params: int, part: str) -> Advice:
     if refusal := _too_little(pairs, num_params):
         return advice._replace(refusal=refusal)
     rules = [rule for rule in (CARRIED, POWER_LAW) if _can(rule, pairs[:-1])]
-    indices = {rule: _advised_setting(comparison, rule) for rule in rules}
-    regrets = {rule: _regret(pairs[-1], index) for rule, index in indices.items()}
+    # What each rule advises for the largest width from the others, and what that loses against its own optimum.
+    indices = {rule: _nearest(pairs[-1].sam, _values(rule, pairs[:-1], largest)) for rule in rules}
+    best, whole = int(estimates.choose(pairs[-1].sam.choices)), pairs[-1]
+    regrets = {
+        rule: NONE if index == best else dataclasses.replace(whole, base=whole.sam.only([index]), same=None).gain
+        for rule, index in indices.items()
+    }
     advice = advice._replace(regrets=regrets)
     if last.high < 0:
         return advice._replace(rule=BASE, values=(_NO_ASCENT,))
-    of_rules = pairs[-1].sam.choices[:, [indices[name] for name in rules]]
-    rule = rules[int(estimates.choose(of_rules))]
+    rule = rules[int(estimates.choose(pairs[-1].sam.choices[:, [indices[name] for name in rules]]))]
     regret = regrets[rule]
     if regret.low > 0 and regret.value > _SHARE_LOST * max(last.value, 0.0):
         return advice._replace(
@@ -170,11 +159,9 @@ def from_comparison(comparison: Compared, num_params: int, part: str) -> Advice:
 
 
 def _open_ended(value: Value, extrapolated: float, arm: arms.Arm) -> Value:
-    """Open the interval at the end of the values tried that the best value moves to.
-
-    Where the extrapolated value reaches the last half step, best values at smaller widths are cut off by the end of the
-    grid, and both rules then miss an optimum beyond it: `python benchmarks/transfers.py beyond`.
-    """
+    """Open the interval at the end of the values tried that the best value moves to."""
+    # Where the extrapolated value reaches the last half step, best values at smaller widths are cut off by the end of
+    # the grid, and both rules then miss an optimum beyond it: `python benchmarks/transfers.py beyond`.
     tried = sorted({float(setting[value.field]) for setting in arm.tried})
     if len(tried) > 1 and ("high" in value.at_edge or extrapolated >= math.sqrt(tried[-2] * tried[-1])):
         return value._replace(high=math.inf, at_edge="high")
@@ -229,18 +216,14 @@ def carried_over(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Val
     members = [settings for settings, is_member in zip(arm.settings, is_in, strict=True) if is_member]
     values = []
     for name, value in best.items():
-        low, high = _with_half_steps(arm, name, [float(setting[name]) for setting in members])
+        chosen = [float(setting[name]) for setting in members]
+        tried = sorted({float(setting[name]) for setting in arm.tried})
+        low, high = min(chosen), max(chosen)
+        below = max((other for other in tried if other < low), default=low)
+        above = min((other for other in tried if other > high), default=high)
+        low, high = math.sqrt(low * below) if below > 0 else low, math.sqrt(high * above)
         values.append(Value(field=name, value=value, low=low, high=high, at_edge=edges.get(name, "")))
     return tuple(values)
-
-
-def _with_half_steps(arm: arms.Arm, name: str, members: Sequence[float]) -> tuple[float, float]:
-    """Extend the range of some values of a field to the geometric means with the neighbouring values tried."""
-    tried = sorted({float(setting[name]) for setting in arm.tried})
-    low, high = min(members), max(members)
-    below = max((value for value in tried if value < low), default=low)
-    above = min((value for value in tried if value > high), default=high)
-    return math.sqrt(low * below) if below > 0 else low, math.sqrt(high * above)
 
 
 def _power_law(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Value, ...]:
@@ -258,18 +241,22 @@ def _power_law(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Value
         y = np.log([settings[name] for settings in best])
         slope = float((x - center) @ y / spread)
         rest = y - y.mean() - slope * (x - center)
+        tried = sorted({float(setting[name]) for pair in pairs for setting in pair.sam.tried if setting[name] > 0})
+        step = math.log(tried[-1] / tried[0]) / (len(tried) - 1) if len(tried) > 1 else 0.0
         # A best value is known to within a step of the grid: uniform over a step has the variance step^2 / 12.
-        variance = float(rest @ rest) / (n - 2) + _step(pairs, name) ** 2 / 12
+        variance = float(rest @ rest) / (n - 2) + step**2 / 12
         limit = float(stdtrit(n - 2, (1 + _LEVEL) / 2))
         reach = limit * math.sqrt(variance * (1 + 1 / n + at**2 / spread))
         middle = y.mean() + slope * at
         ends = {edge[name] for edge in edges if name in edge}
+        # Larger exponents overflow.
+        low, value, high = (math.exp(min(end, 700.0)) for end in (middle - reach, middle, middle + reach))
         values.append(
             Value(
                 field=name,
-                value=_exp(middle),
-                low=_exp(middle - reach),
-                high=_exp(middle + reach),
+                value=value,
+                low=low,
+                high=high,
                 exponent=slope,
                 exponent_error=math.sqrt(variance / spread),
                 at_edge=edges[-1].get(name, "") if len(ends) == 1 else "",
@@ -278,36 +265,11 @@ def _power_law(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Value
     return tuple(values)
 
 
-def _exp(value: float) -> float:
-    return math.exp(min(value, 700.0))  # larger exponents overflow
+def _nearest(arm: arms.Arm, advised: Sequence[Value]) -> int:
+    """Return the index of the setting that is nearest to the advised values in the logarithm."""
 
-
-def _step(pairs: Sequence[arms.Comparison], name: str) -> float:
-    """Return the mean step of the grid of a field, in the logarithm."""
-    tried = sorted({float(setting[name]) for pair in pairs for setting in pair.sam.tried if setting[name] > 0})
-    return math.log(tried[-1] / tried[0]) / (len(tried) - 1) if len(tried) > 1 else 0.0
-
-
-def _advised_setting(comparison: Compared, rule: str) -> int:
-    """Return the index of the setting that a rule advises for the largest width from all other widths."""
-    last = comparison.widths[-1]
-    values = _values(rule, comparison.widths[:-1], last.num_params)
-    return _nearest(last.sam, {value.field: value.value for value in values})
-
-
-def _regret(pair: arms.Comparison, index: int) -> Estimate:
-    """Compute the loss of a setting against the optimum of its width."""
-    arm = pair.sam
-    if index == int(estimates.choose(arm.choices)):
-        return NONE
-    return dataclasses.replace(pair, base=arm.only([index]), same=None).gain
-
-
-def _nearest(arm: arms.Arm, advised: dict[str, float]) -> int:
-    """Return the index of the setting that is nearest to the advised ones in the logarithm."""
-
-    def distance(settings) -> float:
-        return sum(math.log(max(float(settings[name]), 1e-300) / value) ** 2 for name, value in advised.items())
+    def distance(settings: Mapping[str, Any]) -> float:
+        return sum(math.log(max(float(settings[each.field]), 1e-300) / each.value) ** 2 for each in advised)
 
     return min(range(len(arm.settings)), key=lambda index: distance(arm.settings[index]))
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,36 +12,27 @@ from flatwide.analysis.estimates import Estimate, Scores
 from flatwide.analysis.widths import Width
 from flatwide.columns import RESULT_FIELDS
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 BASE, SAM, GAIN, EVERY = "base", "sam", "gain", "every"
 ARMS = (BASE, SAM, GAIN, EVERY)
 
 
 class Along(NamedTuple):
-    """A slope, or the difference of slopes; NaN below two values of an axis, and its interval below two seeds.
+    """A slope, or the difference of slopes, along an axis.
 
-    slope: the mean over seeds, of the quantity or of its natural logarithm. low, high: its 95 % interval.
+    slope: of the quantity or of its natural logarithm; NaN below two values of an axis.
+    values: of the axis; with an interaction those that every level has. levels: of the other axis; empty without one.
     is_log: whether the logarithm was fitted, because the quantity is a measurement and always positive; exp(slope) is
       then a factor.
-    per_decade: whether the axis is one of sizes, whose logarithm to base 10 was used.
-    values: of the axis; with an interaction those that every level has. levels: of the other axis; empty without one.
     """
 
-    slope: float
-    standard_error: float
-    low: float
-    high: float
-    num_seeds: int
+    slope: Estimate
     values: tuple[float, ...]
     levels: tuple[float, ...]
     is_log: bool
-    per_decade: bool
 
 
 def trend(
-    runs: "pd.DataFrame",
+    runs: fields.Frame,
     quantity: str,
     *,
     along: str,
@@ -62,11 +53,8 @@ def trend(
         over the values of the first that all levels have.
       metric, choose_by: the columns that rho is chosen by, as for `gain.gain_by_width`.
     Returns: the mean over seeds that have every value of their least-squares slopes, per unit of the axis or, along
-      sizes, per tenfold increase, with the interval of `estimates.contrast`; along rho, where
-      the runs of a seed share their base, the t interval of their slopes.
-    Raises: ValueError for an unknown column or arm, an arm that does not match the axis, or several networks or
-      settings at one value of the axis.
-    Cost: nothing is trained.
+      sizes, per tenfold increase, with the interval of `estimates.contrast`; along rho the t interval of the slopes.
+    Raises: ValueError for an unknown column, another arm, or several networks or settings at one value of the axis.
     """
     if arm not in ARMS:
         raise ValueError(registry.unknown("arm", arm, ARMS))
@@ -78,32 +66,19 @@ def trend(
     is_log = _is_log(runs, quantity, metric)
     options: dict[str, Any] = {"arm": arm, "metric": metric, "choose_by": choose_by, "is_log": is_log}
     levels = [] if interaction is None else _values(runs, interaction)
-    of_levels = [runs] if interaction is None else [runs[runs[interaction] == level] for level in levels]
-    points = [_points(each, quantity, along, **options) for each in of_levels]
+    runs_by_level = [runs] if interaction is None else [runs[runs[interaction] == level] for level in levels]
+    points = [_points(each, quantity, along, **options) for each in runs_by_level]
     # Slopes over different values would differ because a curve bends, not because of the level.
     values = [value for value in (points[0] if points else {}) if all(value in others for others in points)]
-    every = [by_value[value] for by_value in points for value in values]
-    estimate = Estimate()
+    slope = Estimate()
     if len(values) > 1 and (interaction is None or len(levels) > 1):
-        seeds = sorted(set.intersection(*(set(scores.seeds) for scores in every)))
-        together = estimates.joined(every, seeds)
+        together = estimates.joined([by_value[value] for by_value in points for value in values])
         lines = [_line(levels, interaction) if interaction is not None else np.ones(1), _line(values, along)]
         weights = np.outer(*lines).ravel()
-        if along == "rho":
-            estimate = estimates.mean(weights @ together.values)
-        else:
-            estimate = estimates.contrast(together, weights)
-    return Along(
-        slope=estimate.value,
-        standard_error=estimate.error,
-        low=estimate.low,
-        high=estimate.high,
-        num_seeds=estimate.num_seeds,
-        values=tuple(values),
-        levels=tuple(levels),
-        is_log=is_log,
-        per_decade=is_size(along),
-    )
+        # Along rho the runs of a seed share their base.
+        is_shared = along == "rho"
+        slope = estimates.mean(weights @ together.values) if is_shared else estimates.contrast(together, weights)
+    return Along(slope=slope, values=tuple(values), levels=tuple(levels), is_log=is_log)
 
 
 def _line(values: Sequence[float], axis: str) -> np.ndarray:
@@ -117,25 +92,20 @@ def _points(
     if along == "rho":
         part = _only_width(runs, "all runs", metric, choose_by)
         (width,) = part.widths
-        numbers = _numbers(part, quantity, is_log)
-        points = {}
-        for value, column in zip((0.0, *width.rhos), numbers.T, strict=True):
-            have = np.isfinite(column)
-            if have.any():
-                seeds = [seed for seed, has in zip(width.seeds, have, strict=True) if has]
-                points[value] = estimates.plain(column[have][None], [width.num_params], seeds)
-        return points
+        columns = zip((0.0, *width.rhos), _numbers(part, quantity, is_log).T, strict=True)
+        points = {value: _plain(width, column, np.isfinite(column)) for value, column in columns}
+        return {value: scores for value, scores in points.items() if scores.seeds}
     read = (along, "rho", "optimizer", "sparsity")  # converting all columns of a wide table to rows is slow
     # Base runs that do not read the field belong to every value of it.
-    serving = np.array([fields.ignores(row, along) for row in fields.records(runs, read)])
-    if missing := int((runs[along].isna() & ~serving).sum()):
+    shared = np.array([fields.ignores(row, along) for row in fields.records(runs, read)])
+    if missing := int((runs[along].isna() & ~shared).sum()):
         raise ValueError(
             f"along={along!r}: {missing} runs have no value there (None may mean all). Write the number it means into "
             "the runs, or select the other runs."
         )
     points = {}
-    for value in _values(runs[~serving], along):
-        here = runs[(runs[along] == value) | serving]
+    for value in _values(runs[~shared], along):
+        here = runs[(runs[along] == value) | shared]
         part = _only_width(here, f"{along}={value:g}", metric, choose_by)
         scores = _scores(part.widths[0], _numbers(part, quantity, is_log), arm, is_metric=quantity == metric)
         points |= {value: scores} if scores.seeds else {}
@@ -165,12 +135,17 @@ def _scores(width: Width, numbers: np.ndarray, arm: str, *, is_metric: bool) -> 
     """Score each seed; SAM at the rho that the other seeds choose."""
     if arm == BASE or not width.candidates:
         have = np.isfinite(numbers[:, 0]) & (arm == BASE)
-        seeds = [seed for seed, has in zip(width.seeds, have, strict=True) if has]
-        return estimates.plain(numbers[have, :1].T, [width.num_params], seeds)
-    compared = width.compared(width.candidates, numbers)
+        return _plain(width, numbers[:, 0], have)
+    compared = width.compared(numbers, is_metric=False)
     if arm == SAM:
         return arms.scores([compared.sam_alone])
     return arms.scores([dataclasses.replace(compared, sign=width.sign) if is_metric else compared])
+
+
+def _plain(width: Width, column: np.ndarray, have: np.ndarray) -> Scores:
+    """Arrange the numbers of the seeds that have one."""
+    seeds = [seed for seed, has in zip(width.seeds, have, strict=True) if has]
+    return estimates.plain(column[have][None], [width.num_params], seeds)
 
 
 def _values(runs: Any, name: str) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flatwide.analysis import estimates, fields
-from flatwide.analysis.estimates import Estimate, Scored, Scores, Side
+from flatwide.analysis.estimates import Estimate, Scores, Side
 
 
 class Arm(NamedTuple):
@@ -29,8 +29,6 @@ class Arm(NamedTuple):
     def edges(self, allowed: np.ndarray | None = None) -> dict[str, str]:
         """Map the numeric fields in which the best setting, or one tied with it, is at an end of the values tried.
 
-        A better one may lie beyond.
-
         Args:
           allowed: [settings], those that may be chosen; None is all.
         Returns: field -> "low" or "high", or "low and high" where settings at both ends are tied.
@@ -39,9 +37,7 @@ class Arm(NamedTuple):
         edges = {}
         for name in self.settings[0]:
             tried = {setting[name] for setting in self.tried}
-            if len(tried) < 2 or not all(
-                isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried
-            ):
+            if len(tried) < 2 or not all(type(item) in (int, float) for item in tried):
                 continue
             values = {setting[name] for setting, is_best in zip(self.settings, is_tied, strict=True) if is_best}
             if ends := [end for end, at in (("low", min(tried)), ("high", max(tried))) if at in values]:
@@ -112,19 +108,20 @@ class Comparison:
         return dataclasses.replace(self, base=zeros)
 
     @cached_property
-    def scored(self) -> Scored:
+    def scored(self) -> Scores:
         """The scores of SAM minus base at each seed, positive where SAM is better, see `estimates.score`."""
         # The last bit of a sum depends on the order of the numbers in memory, and equal runs must have equal gains.
         sides = (
             Side(np.ascontiguousarray(self.sign * arm.values), np.ascontiguousarray(arm.choices))
             for arm in (self.base, self.sam)
         )
-        return estimates.score(*sides, same=self.same, resolution=self.resolution)
+        scored = estimates.score(*sides, same=self.same, resolution=self.resolution)
+        return Scores((self.num_params,), self.seeds, *(array[None] for array in scored[2:]))
 
     @cached_property
     def gain(self) -> Estimate:
         """The mean of the scores; NaN below two seeds."""
-        return estimates.contrast(scores([self]), [1.0]) if self.is_usable else Estimate(num_seeds=len(self.seeds))
+        return estimates.contrast(self.scored, [1.0]) if self.is_usable else Estimate(num_seeds=len(self.seeds))
 
     @property
     def means(self) -> tuple[float, float]:
@@ -139,17 +136,7 @@ class Comparison:
 
 def scores(comparisons: Sequence[Comparison]) -> Scores:
     """Score every comparison that has two seeds, over the seeds that all of these have."""
-    usable = [comparison for comparison in comparisons if comparison.is_usable]
-    seeds = sorted(set.intersection(*(set(comparison.seeds) for comparison in usable))) if usable else []
-    rows = [comparison.scored.scores[[comparison.seeds.index(seed) for seed in seeds]] for comparison in usable]
-    return Scores(
-        num_params=tuple(comparison.num_params for comparison in usable),
-        seeds=tuple(seeds),
-        values=np.array(rows).reshape(len(usable), len(seeds)),
-        variances=np.array([float(comparison.scored.variance) for comparison in usable]),
-        excesses=np.array([float(comparison.scored.excess) for comparison in usable]),
-        degrees=np.array([float(comparison.scored.degrees) for comparison in usable]),
-    )
+    return estimates.joined([comparison.scored for comparison in comparisons if comparison.is_usable])
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
@@ -160,10 +147,8 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def arrange(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[str], sign: int, where: str) -> Arm:
-    """Arrange runs by seed and setting, and select the settings that are candidates.
+    """Arrange runs by seed and setting, and select the settings that are candidates; `where` names the width.
 
-    Args:
-      where: the width, for error messages.
     Raises: ValueError if two networks of one size have the same settings and seed.
     """
     by_setting: dict[tuple, dict[int, dict[str, Any]]] = {}
@@ -184,16 +169,15 @@ def arrange(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequen
     values, choices = (array(name) for name in columns)
     status = [[by_setting[key].get(seed, {}).get("status") for key in keys] for seed in seeds]
     candidates = list(whole_columns(values, choices, status)[0])
+    tried = tuple(dict(zip(settings, key, strict=True)) for key in keys)
     return Arm(
-        settings=tuple(dict(zip(settings, keys[index], strict=True)) for index in candidates),
+        settings=tuple(tried[index] for index in candidates),
         seeds=tuple(seeds),
         values=values[:, candidates],
         choices=sign * choices[:, candidates],
-        tried=tuple(dict(zip(settings, key, strict=True)) for key in keys),
+        tried=tried,
         diverged=tuple(
-            dict(zip(settings, key, strict=True))
-            for key, column in zip(keys, zip(*status, strict=True), strict=True)
-            if "diverged" in column
+            setting for setting, states in zip(tried, zip(*status, strict=True), strict=True) if "diverged" in states
         ),
     )
 

@@ -1,15 +1,12 @@
 """How the gain, or its trend with size, depends on another numeric axis such as label noise or sparsity."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flatwide.analysis import along, estimates, fields, table
 from flatwide.analysis.estimates import Estimate, Scores
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _SAME_BUDGET = 0.01  # relative difference below which two numbers of nonzero weights are the same budget
 
@@ -17,17 +14,19 @@ _SAME_BUDGET = 0.01  # relative difference below which two numbers of nonzero we
 class Levels(NamedTuple):
     """The effect of another axis on the gain, or on its slope with the number of parameters.
 
-    values: of the axis, ascending. scores: [values, seeds], the gain or its slope. sizes: numbers of parameters that
-      every value has. change: from the first value to the last, along the line through all values. rise: the last value
-      minus the first. direction: 1 or -1 where both intervals lie on that side of zero, else 0.
+    values: of the axis, ascending. sizes: numbers of parameters that every value has. change: from the first value to
+      the last, along the line through all values. rise: the last value minus the first.
     """
 
     values: tuple[float, ...]
-    scores: np.ndarray
     sizes: tuple[int, ...]
     change: Estimate
     rise: Estimate
-    direction: int
+
+    @property
+    def direction(self) -> int:
+        """1 or -1 where both intervals lie on that side of zero, else 0."""
+        return self.change.sign if self.change.sign == self.rise.sign else 0
 
 
 def numeric_axes(domain: table.Domain) -> Iterator[tuple[str, dict[str, Any], list[table.Part]]]:
@@ -45,52 +44,38 @@ def numeric_axes(domain: table.Domain) -> Iterator[tuple[str, dict[str, Any], li
 
 
 def levels(parts: Sequence[table.Part], axis: str) -> Levels | None:
-    """Compare the slopes of the gain at the values of an axis, or the gains where there is only one width.
-
-    Args:
-      parts: one for each value of the axis, in its order.
-    Returns: over the widths and seeds that every value has; None where there are fewer
-      than two values with a width in common, or fewer than two seeds.
-    """
+    """Compute `compare_levels` for parts, one for each value of an axis."""
     return compare_levels([part.values[axis] for part in parts], [part.scores for part in parts], axis=axis)
 
 
 def compare_levels(values: Sequence[float], every: Sequence[Scores], *, axis: str) -> Levels | None:
-    """Compute `levels` from the scores of the gain at each value of an axis."""
+    """Compare the slopes of the gain at the values of an axis, or the gains where there is only one width.
+
+    Args:
+      values: ascending. every: the scores of the gain at each.
+    Returns: over the widths and seeds that every value has; None below two values with a width in common, or two seeds.
+    """
     with_scores = [(value, scores_at) for value, scores_at in zip(values, every, strict=True) if scores_at.num_params]
     if len(with_scores) < 2:
         return None
     sizes = sorted(set.intersection(*(set(scores_at.num_params) for _, scores_at in with_scores)))
-    seeds = sorted(set.intersection(*(set(scores_at.seeds) for _, scores_at in with_scores)))
-    if not sizes or len(seeds) < 2:
-        return None
-    rows = [[scores_at.num_params.index(size) for size in sizes] for _, scores_at in with_scores]
     together = estimates.joined(
-        [scores_at.only(at) for (_, scores_at), at in zip(with_scores, rows, strict=True)], seeds
+        [scores_at.only([scores_at.num_params.index(size) for size in sizes]) for _, scores_at in with_scores]
     )
-    of_sizes = estimates.slope_weights(sizes) if len(sizes) > 1 else np.ones(1)
+    if not sizes or len(together.seeds) < 2:
+        return None
+    along_sizes = estimates.slope_weights(sizes) if len(sizes) > 1 else np.ones(1)
     axis_values = np.array([float(value) for value, _ in with_scores])
     positions = np.log10(axis_values) if along.is_size(axis) else axis_values
     line = (positions[-1] - positions[0]) * estimates.line_weights(positions)
     ends = np.zeros(len(positions))
     ends[0], ends[-1] = -1.0, 1.0
-    change, rise = (estimates.contrast(together, np.outer(weights, of_sizes).ravel()) for weights in (line, ends))
-    scores = of_sizes @ together.values.reshape(len(positions), len(sizes), len(seeds))
-    direction = change.sign if change.sign == rise.sign else 0
-    return Levels(
-        values=tuple(axis_values.tolist()),
-        scores=scores,
-        sizes=tuple(sizes),
-        change=change,
-        rise=rise,
-        direction=direction,
-    )
+    change, rise = (estimates.contrast(together, np.outer(weights, along_sizes).ravel()) for weights in (line, ends))
+    return Levels(values=tuple(axis_values.tolist()), sizes=tuple(sizes), change=change, rise=rise)
 
 
-def budgets(runs: "pd.DataFrame") -> Iterator[tuple[int, "pd.DataFrame"]]:
+def budgets(runs: fields.Frame) -> Iterator[tuple[int, fields.Frame]]:
     """Yield each number of nonzero parameters that networks of several sizes share, with their runs."""
-    import pandas as pd
-
     names = ("num_params", "num_nonzero_params")
     rows = [row for row in fields.done(runs, names) if row.get("num_nonzero_params") is not None]
     counts = sorted({int(row["num_nonzero_params"]) for row in rows})
@@ -106,4 +91,5 @@ def budgets(runs: "pd.DataFrame") -> Iterator[tuple[int, "pd.DataFrame"]]:
         for row in here:
             sparsities.setdefault(int(row["num_params"]), set()).add(row["sparsity"] or 0.0)
         if len(sparsities) > 1 and len(set.union(*sparsities.values())) > 1:
-            yield group[0], pd.DataFrame(runs.iloc[[row["row_index"] for row in here]])
+            at_budget: Any = runs.iloc[[row["row_index"] for row in here]]
+            yield group[0], at_budget

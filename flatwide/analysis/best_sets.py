@@ -89,11 +89,7 @@ def _behind(means: np.ndarray, covariances: np.ndarray, is_in: np.ndarray, num_s
 
 
 def _ratios(means: np.ndarray, covariances: np.ndarray, pooled: np.ndarray, num_seeds: int) -> np.ndarray:
-    """Compute by how many standard errors column k is behind column j: [tables, k, j]; 0 where it is not behind.
-
-    Args:
-      pooled: [tables, 1], or [tables, columns] where it depends on k.
-    """
+    """Compute by how many standard errors column k is behind column j: [tables, k, j]; 0 where it is not behind."""
     variances = np.einsum("tkk->tk", covariances)
     difference = np.maximum(variances[:, :, None] + variances[:, None, :] - 2 * covariances, 0)
     error = np.sqrt((difference + 2 * pooled[:, :, None]) / 2 / num_seeds)

@@ -1,35 +1,31 @@
 """Comparisons of base and SAM with separately tuned settings at each width, arranged from the runs of a part.
 
 Further comparisons give the base, with separately chosen settings, what SAM's second gradient could have bought:
-training for as many gradients; and what costs no gradient: the average of its weights.
+training at equal compute; and what costs no gradient: the average of its weights.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flatwide.analysis import arms, fields
 from flatwide.analysis.estimates import Scores
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SAME = "same settings"
 TUNED = "tuned"
 EQUAL_COMPUTE = "equal compute"
 AVERAGED = "averaged"
-AVERAGED_EQUAL_COMPUTE = "averaged, equal compute"
+AVERAGED_EQUAL_COMPUTE = f"{AVERAGED}, {EQUAL_COMPUTE}"
 BOTH_AVERAGED = "both averaged"
-
-KINDS = (SAME, TUNED, EQUAL_COMPUTE, AVERAGED, AVERAGED_EQUAL_COMPUTE, BOTH_AVERAGED)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Compared:
     """One kind of comparison of a part at all its widths.
 
-    kind: one of KINDS. length: epochs or steps of SAM. widths: the comparison at each width, the smallest first.
+    kind: such as TUNED. length: epochs or steps of SAM. widths: the comparison at each width, the smallest first.
     """
 
     kind: str
@@ -47,7 +43,7 @@ class Compared:
         return arms.scores(self.widths)
 
 
-def compare(runs: "pd.DataFrame", *, tune: Sequence[str], width: str, metric: str, choose_by: str) -> list[Compared]:
+def compare(runs: fields.Frame, *, tune: Sequence[str], width: str, metric: str, choose_by: str) -> list[Compared]:
     """Arrange every kind of comparison that a part has runs for, at each length of its SAM runs.
 
     Args: as in `table.Question`.
@@ -59,33 +55,29 @@ def compare(runs: "pd.DataFrame", *, tune: Sequence[str], width: str, metric: st
         return []
     signs = fields.signs(done, averages)
     by_width: dict[Any, list[dict[str, Any]]] = {}
+    by_arm: dict[tuple, list[dict[str, Any]]] = {}
     for run in done:
         by_width.setdefault(run[width], []).append(run)
+        by_arm.setdefault((run[width], fields.effective_rho(run) > 0, fields.length(run)), []).append(run)
+
+    @functools.cache
+    def arm(value: Any, is_sam: bool, length: tuple[str, float], is_averaged: bool) -> arms.Arm:
+        columns = [averages[column] if is_averaged else column for column in (metric, choose_by)]
+        runs_of_arm, settings = by_arm.get((value, is_sam, length), []), ["rho", *tune] if is_sam else tune
+        return arms.arrange(runs_of_arm, settings, columns, signs[choose_by], f"{width}={value}")
+
     compared = []
-    for length in sorted({fields.length(run) for run in done if fields.effective_rho(run) > 0}):
+    for length in sorted({length for _, is_sam, length in by_arm if is_sam}):
         for kind, (sam_averaged, base_length, base_averaged) in _kinds(done, length).items():
             if (sam_averaged or base_averaged) and not set(averages.values()) <= set(runs.columns):
                 continue
             pairs = []
             for value, here in by_width.items():
-                sam, base = (
-                    arms.arrange(
-                        [run for run in here if is_sam == (fields.effective_rho(run) > 0) and fields.length(run) == of],
-                        ["rho", *tune] if is_sam else tune,
-                        [averages[column] if averaged else column for column in (metric, choose_by)],
-                        signs[choose_by],
-                        f"{width}={value}",
-                    )
-                    for is_sam, of, averaged in (
-                        (True, length, sam_averaged),
-                        (False, (length[0], base_length), base_averaged),
-                    )
-                )
                 comparison = arms.Comparison(
                     width=value,
                     num_params=int(min(run["num_params"] for run in here)),
-                    base=base,
-                    sam=sam,
+                    base=arm(value, False, (length[0], base_length), base_averaged),
+                    sam=arm(value, True, length, sam_averaged),
                     sign=signs[metric],
                     resolution=fields.resolution(here, metric),
                 )
@@ -98,32 +90,27 @@ def compare(runs: "pd.DataFrame", *, tune: Sequence[str], width: str, metric: st
 
 
 def _tuned(pairs: Sequence[arms.Comparison]) -> tuple[arms.Comparison, ...]:
-    """Leave out the widths at which a single setting of the base was tried, where at others several were.
-
-    Such a width has an untuned gain, often of another study in the same work directory; beside tuned gains it would
-    look like a trend with width. Settings that diverged or are not finished count as tried.
-    """
+    """Leave out the widths at which a single setting of the base was tried, where at others several were."""
+    # Such a width has an untuned gain, often of another study in the same work directory; beside tuned gains it would
+    # look like a trend with width. Settings that diverged or are not finished count as tried.
     return tuple(pair for pair in pairs if len(pair.base.tried) > 1) or tuple(pairs)
 
 
 def _kinds(runs: Sequence[dict[str, Any]], length: tuple[str, float]) -> dict[str, tuple[bool, float, bool]]:
-    """Map each comparison with SAM runs of a length to whether SAM is averaged, and the length and average of the base.
-
-    A base run of equal compute is longer by the number of gradients that SAM takes per step; where SAM takes one,
-    it is no longer than SAM. Where that number differs between settings, the base gets the largest.
-    """
+    """Map each kind of comparison to whether SAM is averaged, and to the length and average of the base."""
+    # Where the number of gradients that SAM takes per step differs between settings, the base gets the largest.
     steps = length[1]
-    compared = {
-        SAME: (False, steps, False),
-        TUNED: (False, steps, False),
-        AVERAGED: (False, steps, True),
-        BOTH_AVERAGED: (True, steps, True),
-    }
     sam = [run for run in runs if fields.length(run) == length and fields.effective_rho(run) > 0]
     # A diverged run may have ended before SAM was switched on or off.
     gradients = max((fields.gradients_a_step(run) for run in sam if run["status"] == "finished"), default=2.0)
     longer = fields.equal_compute_length(gradients, steps)
-    if longer > steps:  # a table without lengths has no longer runs
-        compared[EQUAL_COMPUTE] = (False, longer, False)
-        compared[AVERAGED_EQUAL_COMPUTE] = (False, longer, True)
-    return {name: compared[name] for name in KINDS if name in compared}
+    kinds = {
+        SAME: (False, steps, False),
+        TUNED: (False, steps, False),
+        EQUAL_COMPUTE: (False, longer, False),
+        AVERAGED: (False, steps, True),
+        AVERAGED_EQUAL_COMPUTE: (False, longer, True),
+        BOTH_AVERAGED: (True, steps, True),
+    }
+    # A table without lengths has no longer runs.
+    return {kind: asked for kind, asked in kinds.items() if longer > steps or EQUAL_COMPUTE not in kind}

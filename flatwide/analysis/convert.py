@@ -1,18 +1,16 @@
 """Conversion of any table with one row per run to a results table."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flatwide import registry
+from flatwide.analysis.fields import Frame
 from flatwide.columns import FRACTION_METRICS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _MAY_BE_MISSING = ("test_metric", "validation_metric", "validation_loss")
 
 
 def from_columns(
-    table: "pd.DataFrame",
+    table: Frame,
     *,
     size: str = "num_params",
     rho: str = "rho",
@@ -21,7 +19,7 @@ def from_columns(
     higher_is_better: bool = True,
     metric_name: str = "metric",
     choose_by: str | None = None,
-) -> "pd.DataFrame":
+) -> Frame:
     """Convert any table with one row per run and at least four columns to a results table.
 
     Args:
@@ -39,7 +37,7 @@ def from_columns(
 
     names = {size: "num_params", rho: "rho", seed: "seed", metric: "test_metric"}
     chosen = ""
-    if choose_by is not None and choose_by in names:
+    if choose_by in names:
         raise ValueError(
             f"choose_by={choose_by!r}: this column is already the {names[choose_by]}; choose another column."
         )

@@ -1,19 +1,19 @@
 """The growth of the gain, split into SAM improving and the base getting worse."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from flatwide.analysis import estimates, gain, table
 from flatwide.analysis.estimates import Side
-
-if TYPE_CHECKING:
-    import pandas as pd
+from flatwide.analysis.fields import Frame
 
 
+@table.Rows
 @table.for_part
-def decompose(part: table.Part) -> "pd.DataFrame":
+def decompose(part: table.Part) -> Iterator[dict[str, Any]]:
     """Split the growth of the gain into the contributions of SAM and of the base.
 
     Growth is measured from the width at which the base is best on average, because networks too small to learn the task
@@ -26,13 +26,11 @@ def decompose(part: table.Part) -> "pd.DataFrame":
       and the base worse, than at the reference; their sum is the growth), each with its 95 % interval, t over seeds
       widened for their common choice, as `<name>_low` and `<name>_high`, and `num_seeds`.
     """
-    import pandas as pd
-
     pairs = [(width, {pair["seed"]: pair for pair in gain.pairs(width)}) for width in part.widths]
     pairs = [(width, by_seed) for width, by_seed in pairs if by_seed]
     seeds = sorted(set.intersection(*(set(by_seed) for _, by_seed in pairs))) if pairs else []
     if not seeds:
-        return pd.DataFrame()
+        return
     base, sam = (
         np.array([[width.sign * by_seed[seed][arm] for width, by_seed in pairs] for seed in seeds])
         for arm in ("base", "sam")
@@ -40,29 +38,20 @@ def decompose(part: table.Part) -> "pd.DataFrame":
     best = int(estimates.choose(base))
     is_chosen = len(seeds) > 1 and best < len(pairs) - 1
     best = best if best < len(pairs) - 1 else 0
-    first_base, first_sam = (at_best_width(base, values) if is_chosen else values[:, best] for values in (base, sam))
+    first_base, first_sam = (
+        estimates.cross_fit(Side(values, base)) if is_chosen else values[:, best] for values in (base, sam)
+    )
     widened = float(estimates.inflation(len(seeds), len(pairs))) if is_chosen else 1.0
-    rows = []
     for index, (width, _) in enumerate(pairs[best:], start=best):
         better, worse = sam[:, index] - first_sam, first_base - base[:, index]
         row = {part.question.width: width.value, "num_params": width.num_params}
         for name, values in (("gain_growth", better + worse), ("sam_improvement", better), ("base_decline", worse)):
             interval = estimates.mean(values, inflation=widened)
             row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        rows.append(row | {"num_seeds": len(seeds)})
-    return pd.DataFrame(rows)
+        yield row | {"num_seeds": len(seeds)}
 
 
-def at_best_width(base: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the value of each seed at the width where the base of the other seeds is best.
-
-    Args:
-      base, values: [..., seeds, widths]; larger is better in `base`.
-    """
-    return estimates.cross_fit(Side(values, base))
-
-
-def share_of_sam(table: "pd.DataFrame") -> float:
+def share_of_sam(table: Frame) -> float:
     """Compute the share of SAM in the growth at the largest width; NaN where the gain has not grown.
 
     Above 1, the base improved too, by less than SAM; below 0, SAM got worse, by less than the base.

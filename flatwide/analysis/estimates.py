@@ -86,24 +86,12 @@ class Side(NamedTuple):
     choices: np.ndarray
 
 
-class Scored(NamedTuple):
-    """Scores of treatment minus control, each seed at the settings that the others choose; fields of shape [...].
-
-    scores: [..., seeds]. variance: of a score. excess: what the dependence of the choices adds to the variance of their
-    mean, times the seeds. degrees: of freedom of both together.
-    """
-
-    scores: np.ndarray
-    variance: np.ndarray
-    excess: np.ndarray
-    degrees: np.ndarray
-
-
 class Scores(NamedTuple):
-    """The scores of several comparisons, such as those of all widths of a study.
+    """Scores of treatment minus control, each seed at the settings that the others choose, of several comparisons.
 
     num_params: of each comparison. seeds: those that every comparison has. values: [comparisons, seeds].
-    variances, excesses, degrees: [comparisons], as in `Scored`.
+    variances: of a score, [comparisons]. excesses: what the dependence of the choices adds to the variance of their
+    mean, times the seeds. degrees: of freedom of both together.
     """
 
     num_params: tuple[int, ...]
@@ -162,8 +150,6 @@ def mean(values: Sequence[float] | np.ndarray, *, level: float = 0.95, inflation
 def choose(choices: np.ndarray, folds: np.ndarray | None = None, *, allowed: np.ndarray | None = None) -> np.ndarray:
     """Choose the setting with the best mean over the seeds of each fold, the first of those equal up to rounding.
 
-    Every choice among settings is made here.
-
     Args: as for `ties`.
     Returns: [..., folds], indices of settings; without the last axis if `folds` is None.
     """
@@ -208,8 +194,8 @@ def choose_both(
     """
     num_seeds = control.shape[-2]
     folds = np.vstack([leave_one_out(num_seeds), np.ones(num_seeds)])
-    of_control = choose(control, folds)
-    return of_control, choose(treatment, folds, allowed=None if same is None else same[of_control])
+    chosen = choose(control, folds)
+    return chosen, choose(treatment, folds, allowed=None if same is None else same[chosen])
 
 
 def cross_fit(side: Side) -> np.ndarray:
@@ -218,13 +204,14 @@ def cross_fit(side: Side) -> np.ndarray:
     return np.take_along_axis(side.values, at[..., None], axis=-1)[..., 0]
 
 
-def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, resolution: float = 0.0) -> Scored:
+def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, resolution: float = 0.0) -> Scores:
     """Score treatment minus control, each seed at the settings that the other seeds choose for either.
 
     Args:
       control, treatment: [..., seeds, settings] without missing values, two seeds or more.
       same: [control settings, treatment settings], the pairs that may be compared; None is all.
       resolution: step of the compared values, such as one over the number of test items; 0 is none.
+    Returns: the fields of `Scores` with the leading axes of the arguments instead of comparisons.
     Equation: with d[i] the score of seed i, S and B the confidence sets of the best settings of treatment and control
       (m and b of them, without those whose mean differs from the chosen one's by more than t sqrt(2 s(d)^2 / n), t of
       99 %), r_S and r_B the residual mean squares of the runs in them after removing the means of seeds and
@@ -261,7 +248,8 @@ def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, res
     is_within_a_step = np.ptp(scores, axis=-1) <= (1 + 1e-6) * resolution
     variance = np.where(is_within_a_step, np.maximum(variance, resolution**2), variance)
     # Below n - 1, rounding aside, only where the parts are very unequal; the scores alone have as many.
-    return Scored(scores=scores, variance=variance, excess=excess, degrees=np.maximum(degrees, num_seeds - 1.0))
+    degrees = np.maximum(degrees, num_seeds - 1.0)
+    return NO_SCORES._replace(values=scores, variances=variance, excesses=excess, degrees=degrees)
 
 
 class _Noise(NamedTuple):
@@ -371,8 +359,11 @@ def rise(scores: Scores, *, level: float = 0.95) -> Estimate:
     return contrast(scores, weights, level=level)
 
 
-def joined(every: Sequence[Scores], seeds: Sequence[int]) -> Scores:
-    """Put the scores of several groups of comparisons one after the other, over some of their seeds."""
+def joined(every: Sequence[Scores]) -> Scores:
+    """Put the scores of several groups of comparisons one after the other, over the seeds that all of them have."""
+    if not every:
+        return NO_SCORES
+    seeds = sorted(set.intersection(*(set(scores.seeds) for scores in every)))
     values = [scores.values[:, [scores.seeds.index(seed) for seed in seeds]] for scores in every]
     arrays = zip(*((each.variances, each.excesses, each.degrees) for each in every), strict=True)
     sizes = tuple(size for each in every for size in each.num_params)

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flatwide import chance
 from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
@@ -12,6 +12,7 @@ from flatwide.config.schema import SCHEMA
 if TYPE_CHECKING:
     import pandas as pd
 
+Frame: TypeAlias = "pd.DataFrame"  # pandas is imported where it is used
 WIDTH, DEPTH, SIZE = "width", "depth", "size"
 _DEPTHS = ("num_blocks", "num_layers")
 LENGTHS = ("num_epochs", "num_train_steps")
@@ -75,7 +76,7 @@ def gradients_a_step(run: dict[str, Any]) -> float:
 
 
 def equal_compute_length(gradients: float, length: float) -> int:
-    """Return the length of a base run that takes as many gradients as SAM, rounded up so as never to favor SAM.
+    """Return the length of a base run of equal compute, rounded up so as never to favor SAM.
 
     Args:
       gradients: per step of SAM. length: of SAM, in steps or epochs.
@@ -104,7 +105,7 @@ def signs(rows: list[dict[str, Any]], names: Iterable[str]) -> dict[str, int]:
     return {name: -1 if name.endswith("loss") or higher == {False} else 1 for name in names}
 
 
-def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+def records(runs: Frame, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Convert a table, or its columns among `names`, to dicts, with None for missing values."""
     # Column by column, for speed: a table of ten thousand runs has almost a million entries.
     names = list(runs.columns) if names is None else [name for name in dict.fromkeys(names) if name in runs.columns]
@@ -118,13 +119,15 @@ def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[di
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def done(runs: "pd.DataFrame", names: Iterable[str] = ()) -> list[dict[str, Any]]:
+def done(runs: Frame, names: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Convert the completed runs to dicts of some columns, with the row number of each in the table as `row_index`."""
-    rows = [row | {"row_index": index} for index, row in enumerate(records(runs, [*_DECIDING, *names]))]
+    rows = records(runs, [*_DECIDING, *names])
+    for index, row in enumerate(rows):
+        row["row_index"] = index
     return [row for row in rows if row["status"] in DONE]
 
 
-def arms_of_widths(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[Any, set[bool]]:
+def arms_of_widths(runs: Frame, *, width: str = "num_params") -> dict[Any, set[bool]]:
     """Map each width to which arms have a completed run there: False for the base, True for SAM."""
     has: dict[Any, set[bool]] = {}
     for row in done(runs, [width]):
@@ -132,7 +135,7 @@ def arms_of_widths(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[A
     return has
 
 
-def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, list[Any]]:
+def varying(runs: Frame, *, width: str = "num_params") -> dict[str, list[Any]]:
     """Find the config fields, besides width, rho and seed, that have several values among the runs of a width.
 
     Returns: field -> its values at the first width that has several, in the order of the table.
@@ -160,7 +163,7 @@ def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, lis
     return several_values
 
 
-def with_collapsed(runs: "pd.DataFrame") -> "pd.DataFrame":
+def with_collapsed(runs: Frame) -> Frame:
     """Add the column `is_collapsed`: whether a finished run is no better than a prediction that ignores its inputs.
 
     The rule is `chance.is_collapsed`. The value is NA where a run is not finished or the chance level is unknown. A
@@ -190,7 +193,7 @@ def varies(column: Any) -> bool:
     return any(item != values[0] for item in values)
 
 
-def base_name(runs: "pd.DataFrame", *, unknown: str = "its base optimizer") -> str:
+def base_name(runs: Frame, *, unknown: str = "its base optimizer") -> str:
     """Return the name of the base optimizer of some runs for a table or figure, such as SGD.
 
     Args:
@@ -203,7 +206,7 @@ def base_name(runs: "pd.DataFrame", *, unknown: str = "its base optimizer") -> s
     return " and ".join(sorted(_OPTIMIZERS.get(name, str(name)) for name in used))
 
 
-def metric_name(runs: "pd.DataFrame", metric: str = "test_metric") -> str:
+def metric_name(runs: Frame, metric: str = "test_metric") -> str:
     """Return the name of a compared column of some runs, such as accuracy, or loss for any loss."""
     if metric.endswith("loss"):
         return "loss"
@@ -211,18 +214,14 @@ def metric_name(runs: "pd.DataFrame", metric: str = "test_metric") -> str:
     return str(next(iter(names), "metric"))
 
 
-def what_grows(runs: "pd.DataFrame") -> str:
+def what_grows(runs: Frame) -> str:
     """Return what makes the networks of some runs larger: WIDTH, DEPTH, or SIZE where both do."""
-    shapes = [name for name in SHAPES if name in runs.columns]
-    varying = {name: set(map(str, runs[name].dropna())) for name in shapes}
     growing = set()
-    for name, values in varying.items():
-        if len(values) < 2:
-            continue
-        layers = [re.findall(r"\d+", value) for value in values]
-        if name in _DEPTHS:
+    for name in (name for name in SHAPES if name in runs.columns):
+        layers = [re.findall(r"\d+", value) for value in set(map(str, runs[name].dropna()))]
+        if len(layers) > 1 and name in _DEPTHS:
             growing.add(DEPTH)
-            continue
-        growing |= {DEPTH} if len(set(map(len, layers))) > 1 else set()
-        growing |= {WIDTH} if len({tuple(sorted(set(numbers))) for numbers in layers}) > 1 else set()
+        elif len(layers) > 1:
+            growing |= {DEPTH} if len(set(map(len, layers))) > 1 else set()
+            growing |= {WIDTH} if len({tuple(sorted(set(numbers))) for numbers in layers}) > 1 else set()
     return SIZE if len(growing) > 1 else next(iter(growing), WIDTH)

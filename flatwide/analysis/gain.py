@@ -7,77 +7,54 @@ the corrected gain scores each seed at the rho that the other seeds choose.
 """
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 from flatwide.analysis import arms, estimates, table
 from flatwide.analysis.estimates import Scores
 from flatwide.analysis.widths import Width
-from flatwide.columns import FRACTION_METRICS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
+@table.Rows
 @table.for_part
-def gain_by_width(part: table.Part) -> "pd.DataFrame":
+def gain_by_width(part: table.Part) -> Iterator[dict[str, Any]]:
     """Compute the gain of SAM over its base optimizer at every width.
-
-    Where rho is chosen by the same numbers that are compared, as in the paper, the gain is biased upward somewhat:
-    `corrected_gain` removes this bias.
 
     Returns: one row for each width, the smallest first: the width, `num_params`, `base`, `best_rho`, `sam` (means over
       the seeds that both have), `gain`, its `standard_error` and 95 % t interval `low`, `high` (NaN for one seed),
       `num_seeds` (pairs), `num_diverged` and `num_collapsed` (runs).
     Raises: ValueError if a column is missing, a width has no base run, or two runs differ in another field.
     """
-    import pandas as pd
-
-    return pd.DataFrame(rows(part))
-
-
-def rows(part: table.Part) -> list[dict[str, Any]]:
-    """Return the rows of `gain_by_width`."""
-    rows_of_widths = []
     for width in part.widths:
         seed_pairs = pairs(width)
         gain = estimates.mean([pair["gain"] for pair in seed_pairs])
-        rows_of_widths.append(
-            {
-                part.question.width: width.value,
-                "num_params": width.num_params,
-                "base": estimates.mean([pair["base"] for pair in seed_pairs]).value,
-                "best_rho": width.best_rho,
-                "sam": estimates.mean([pair["sam"] for pair in seed_pairs]).value,
-                "gain": gain.value,
-                "standard_error": gain.error,
-                "low": gain.low,
-                "high": gain.high,
-                "num_seeds": len(seed_pairs),
-                "num_diverged": width.num_diverged,
-                "num_collapsed": width.num_collapsed,
-            }
-        )
-    return rows_of_widths
+        yield {
+            part.question.width: width.value,
+            "num_params": width.num_params,
+            "base": estimates.mean([pair["base"] for pair in seed_pairs]).value,
+            "best_rho": width.best_rho,
+            "sam": estimates.mean([pair["sam"] for pair in seed_pairs]).value,
+            "gain": gain.value,
+            "standard_error": gain.error,
+            "low": gain.low,
+            "high": gain.high,
+            "num_seeds": len(seed_pairs),
+            "num_diverged": width.num_diverged,
+            "num_collapsed": width.num_collapsed,
+        }
 
 
+@table.Rows
 @table.for_part
-def corrected_gain(part: table.Part) -> "pd.DataFrame":
+def corrected_gain(part: table.Part) -> Iterator[dict[str, Any]]:
     """Compute the gain at every width, each seed scored at the rho that the other seeds choose.
 
     Returns: one row for each width: the width, `num_params`, `corrected_gain`, `corrected_standard_error`,
       `corrected_low`, `corrected_high` (95 %), `selection_bias` (the plain gain of the same seeds minus the corrected
       one), `corrected_num_seeds` and `num_rhos` (that the choice was made from: without a diverged or missing run).
-    Raises: as `gain_by_width`.
     """
-    import pandas as pd
-
-    return pd.DataFrame(corrected_rows(part))
-
-
-def corrected_rows(part: table.Part) -> list[dict[str, Any]]:
-    """Return the rows of `corrected_gain`."""
-    rows_of_widths = []
     for width in part.widths:
         comparison, gain = width.comparison, width.comparison.gain
         bias = math.nan
@@ -85,38 +62,30 @@ def corrected_rows(part: table.Part) -> list[dict[str, Any]]:
             _, best = comparison.chosen
             plain = comparison.sign * (comparison.sam.values[:, best] - comparison.base.values[:, 0])
             bias = float(plain.mean()) - gain.value
-        rows_of_widths.append(
-            {
-                part.question.width: width.value,
-                "num_params": width.num_params,
-                "corrected_gain": gain.value,
-                "corrected_standard_error": gain.error,
-                "corrected_low": gain.low,
-                "corrected_high": gain.high,
-                "selection_bias": bias,
-                "corrected_num_seeds": len(comparison.seeds),
-                "num_rhos": len(width.candidates),
-            }
-        )
-    return rows_of_widths
+        yield {
+            part.question.width: width.value,
+            "num_params": width.num_params,
+            "corrected_gain": gain.value,
+            "corrected_standard_error": gain.error,
+            "corrected_low": gain.low,
+            "corrected_high": gain.high,
+            "selection_bias": bias,
+            "corrected_num_seeds": len(comparison.seeds),
+            "num_rhos": len(width.candidates),
+        }
 
 
+@table.Rows
 @table.for_part
-def pair_seeds(part: table.Part) -> "pd.DataFrame":
+def pair_seeds(part: table.Part) -> Iterator[dict[str, Any]]:
     """Pair each seed's SAM run at the best rho of its width with its base run; `gain_by_width` averages these.
 
     Returns: one row for each width and seed: the width, `num_params`, `best_rho`, `seed`, `base`, `sam`, `gain`.
     """
-    import pandas as pd
-
-    name = part.question.width
-    columns = list(dict.fromkeys([name, "num_params", "best_rho", "seed", "base", "sam", "gain"]))
-    rows_of_seeds = [
-        {name: width.value, "num_params": width.num_params, "best_rho": width.best_rho, **pair}
-        for width in part.widths
-        for pair in pairs(width)
-    ]
-    return pd.DataFrame(rows_of_seeds, columns=columns)
+    for width in part.widths:
+        for pair in pairs(width):
+            row = {part.question.width: width.value, "num_params": width.num_params, "best_rho": width.best_rho}
+            yield row | pair
 
 
 def pairs(width: Width) -> list[dict[str, Any]]:
@@ -131,35 +100,13 @@ def pairs(width: Width) -> list[dict[str, Any]]:
     ]
 
 
-def format_table(table: "pd.DataFrame", *, metric_name: str = "accuracy", base: str = "SGD") -> str:
-    """Write the table of `gain_by_width` as text, fractions as percentages and their gains as percentage points.
-
-    Args:
-      metric_name: name of the metric, as in the results table.
-      base: name of the base optimizer.
-    """
-    is_percent = metric_name in FRACTION_METRICS
-    factor, digits = (100, 2) if is_percent else (1, 4)
-    unit, points = (" (%)", " (points)") if is_percent else ("", "")
-
-    def number(value: float, sign: str = "") -> str:
-        return format(factor * value, f"{sign}.{digits}f") if math.isfinite(value) else "-"
-
-    width = table.columns[0]
-    lines = [
-        [str(width), "parameters", f"{base} {metric_name}{unit}", f"SAM {metric_name}{unit}", "best rho"]
-        + [f"gain ± standard error{points}", "seeds"]
-    ]
-    for row in table.to_dict("records"):
-        gain = f"{number(row['gain'], '+')} ± {number(row['standard_error'])}"
-        rho = f"{row['best_rho']:g}" if math.isfinite(row["best_rho"]) else "-"
-        counted = [rho, gain, str(row["num_seeds"])]
-        lines.append([str(row[width]), f"{row['num_params']:,}", number(row["base"]), number(row["sam"]), *counted])
-    lines = [line[1:] for line in lines] if width == "num_params" else lines
-    text = aligned(lines)
-    if diverged := sum(table["num_diverged"]):
-        text.append(f"{diverged} of the runs diverged; a rho with a diverged seed is never the best.")
-    return "\n".join(text)
+def by_rho(width: Width, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the mean over seeds of each rho of a width, base included as rho 0; `name` is the column of the width."""
+    for rho, column in zip((0.0, *width.rhos), width.values.T, strict=True):
+        mean = estimates.mean(column[np.isfinite(column)])
+        row = {name: width.value, "num_params": width.num_params, "rho": rho, "mean": mean.value}
+        ends = {"standard_error": mean.error, "low": mean.low, "high": mean.high}
+        yield row | ends | {"num_seeds": mean.num_seeds}
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

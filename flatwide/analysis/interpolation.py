@@ -1,61 +1,47 @@
 """Where networks interpolate the training labels, against where the gain rises."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import best_sets, estimates, fields, gain, table
+from flatwide.analysis import best_sets, estimates, fields, table
 from flatwide.analysis.estimates import Scores
 from flatwide.columns import FRACTION_METRICS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # One error per thousand training examples, and a loss of a hundredth of a nat (or of a unit variance).
 METRIC_NEEDED, LOSS_NEEDED = 0.999, 0.01
 _COLUMNS = ("train_loss", "train_metric", "metric_name")
 
 
-class Interpolation(NamedTuple):
-    """The sizes, in parameters, at which fits begin and the gain rises; NaN where that does not occur in this study."""
-
-    base: float  # the smallest at which the base fits its training labels, at it and at each larger width
-    sam: float  # the same for SAM at its best rho
-    steepest_rise: float  # the middle, on a log scale, of the step between widths where the gain rises most
-    largest_gain: float
-
-
 class Peak(NamedTuple):
     """The size at which the gain is largest, compared with the size from which the base fits its training labels.
 
-    Both intervals, and so that of the ratio, hold jointly in 95 % of studies. An end is 0 or infinite where the widths
-    of the study end there and do not bound it; all fields are NaN or empty where nothing is known.
+    Its intervals hold jointly in 95 % of studies. An end is 0 or infinite where no width of the study bounds it; all
+    fields are NaN or empty where nothing is known.
 
     largest_gain: parameters of the width with the largest mean gain, each seed at the rho that the others choose.
-    members: parameters of the widths that are indistinguishable from it. peak_low, peak_high: the widths next to those,
-      between which the gain peaks if it has a single peak.
+    peak_low, peak_high: the widths next to those that are indistinguishable from it, between which the gain peaks if it
+      has a single peak.
     onset: parameters from which the base fits, its mean on a log scale over seeds; infinite where no seed fits at the
       largest width. onset_low, onset_high: its interval.
-    ratio: of `largest_gain` to `onset`.
+    ratio_low, ratio_high: the interval of the ratio of the peak to the onset.
     """
 
     largest_gain: int | None = None
-    members: tuple[int, ...] = ()
     peak_low: float = math.nan
     peak_high: float = math.nan
     onset: float = math.nan
     onset_low: float = math.nan
     onset_high: float = math.nan
-    ratio: float = math.nan
     ratio_low: float = math.nan
     ratio_high: float = math.nan
-    num_seeds: int = 0
 
 
+@table.Rows
 @table.for_part
-def training_fit(part: table.Part) -> "pd.DataFrame":
+def training_fit(part: table.Part) -> Iterator[dict[str, Any]]:
     """Compute at each width how well the base, and SAM at its best rho, fit the labels that they were trained on.
 
     A run interpolates if its training metric, a fraction, is at least 0.999; with another metric, if its loss is
@@ -65,49 +51,36 @@ def training_fit(part: table.Part) -> "pd.DataFrame":
       `base_interpolates` (the share of seeds), and the same of `sam`, means over seeds; NaN where the table has neither
       `train_metric` nor `train_loss`.
     """
-    import pandas as pd
-
-    return pd.DataFrame(rows(part))
-
-
-def rows(part: table.Part) -> list[dict[str, Any]]:
-    """Return the rows of `training_fit`."""
     name = part.question.width
     arms: dict[tuple[Any, float], list[dict[str, Any]]] = {}
     for run in fields.done(part.runs, (name, *_COLUMNS)):
         if run["status"] == "finished":
             arms.setdefault((run[name], fields.effective_rho(run)), []).append(run)
-    rows_of_widths = []
     for width in part.widths:
         row = {name: width.value, "num_params": width.num_params}
         for arm, rho in (("base", 0.0), ("sam", width.best_rho)):
             runs = arms.get((width.value, rho), [])
-            row |= {f"{arm}_{column}": _mean(runs, column) for column in ("train_loss", "train_metric")}
-            fits = [fit for fit in map(interpolates, runs) if fit is not None]
-            row[f"{arm}_interpolates"] = float(np.mean(fits)) if fits else math.nan
-        rows_of_widths.append(row)
-    return rows_of_widths
-
-
-def interpolates(run: dict[str, Any]) -> bool | None:
-    """Whether a run fits the labels that it was trained on; None if the table does not have this."""
-    gap = _gap(run)
-    return None if gap is None else gap <= 0
+            row |= {
+                f"{arm}_train_loss": _mean(run.get("train_loss") for run in runs),
+                f"{arm}_train_metric": _mean(run.get("train_metric") for run in runs),
+                f"{arm}_interpolates": _mean(None if gap is None else gap <= 0 for gap in map(_gap, runs)),
+            }
+        yield row
 
 
 @table.for_part
-def interpolation(part: table.Part) -> Interpolation:
-    """Find where base and SAM begin to interpolate (most seeds do), and where the gain rises most."""
-    fit = rows(part)
-    with_gain = [row for row in gain.rows(part) if math.isfinite(row["gain"])]
-    sizes, gains = ([float(row[name]) for row in with_gain] for name in ("num_params", "gain"))
-    rises = np.diff(gains)
-    steepest = math.nan
-    if len(rises) and np.max(rises) > 0:
-        steepest_step = int(np.argmax(rises))
-        steepest = math.sqrt(sizes[steepest_step] * sizes[steepest_step + 1])
-    largest = sizes[int(np.argmax(gains))] if len(gains) else math.nan
-    return Interpolation(_onset(fit, "base"), _onset(fit, "sam"), steepest, largest)
+def fits_from(part: table.Part, *, arm: str = "base") -> float:
+    """Find the smallest size, in parameters, at which and above which more than half of the seeds interpolate, or NaN.
+
+    Args:
+      arm: "base", or "sam" at its best rho.
+    """
+    smallest = math.nan
+    for row in reversed(list(training_fit.rows(part))):
+        if not row[f"{arm}_interpolates"] > 0.5:
+            break
+        smallest = float(row["num_params"])
+    return smallest
 
 
 @table.for_part
@@ -142,19 +115,15 @@ def locate_peak(scores: Scores, onsets: Mapping[int, float], ends: Sequence[int]
     onset = math.inf if np.isposinf(values).all() else 10**onset_interval.value
     onset_low = 0.0 if np.isneginf(values).any() else 10**onset_interval.low
     onset_high = math.inf if np.isposinf(values).any() else 10**onset_interval.high
-    largest = sizes[int(scores.values.mean(axis=1).argmax())]
     return Peak(
-        largest_gain=largest,
-        members=tuple(size for size, is_member in zip(sizes, is_in, strict=True) if is_member),
+        largest_gain=sizes[int(scores.values.mean(axis=1).argmax())],
         peak_low=peak_low,
         peak_high=peak_high,
         onset=onset,
         onset_low=onset_low,
         onset_high=onset_high,
-        ratio=math.nan if math.isinf(onset) else largest / onset,
         ratio_low=peak_low / onset_high,
         ratio_high=peak_high / onset_low if onset_low else math.inf,
-        num_seeds=len(onsets),
     )
 
 
@@ -195,16 +164,6 @@ def _crossing(sizes: np.ndarray, gaps: np.ndarray) -> float:
     return float(sizes[last] + share * (sizes[last + 1] - sizes[last]))
 
 
-def _onset(fit: list[dict[str, Any]], arm: str) -> float:
-    """Find the smallest size from which more than half of the seeds interpolate at every larger width."""
-    onset = math.nan
-    for row in reversed(fit):
-        if not row[f"{arm}_interpolates"] > 0.5:
-            break
-        onset = float(row["num_params"])
-    return onset
-
-
-def _mean(runs: list[dict[str, Any]], column: str) -> float:
-    values = [run[column] for run in runs if run.get(column) is not None]
-    return float(np.mean(values)) if values else math.nan
+def _mean(values: Iterable[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else math.nan

@@ -7,7 +7,7 @@ SAM - base. The rho of SAM is chosen by the metric, not by the measurement.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from flatwide.analysis import estimates, fields, quantities, table
 from flatwide.analysis.estimates import Estimate
 from flatwide.analysis.widths import Width
 from flatwide.catalogue.entries import Quantity
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RATIO, DIFFERENCE = "ratio", "difference"
 
@@ -58,42 +55,19 @@ class Means(NamedTuple):
     num_seeds: int = 0
 
 
-class Change(NamedTuple):
-    """The change of the comparison of SAM with its base per tenfold increase in parameters.
+class Ends(NamedTuple):
+    """A value with its 95 % interval over seeds, NaN where unknown, and how many seeds and widths have it."""
 
-    slope: a factor of the ratio, or a change of the difference. low, high: its 95 % interval.
-    """
-
-    slope: float
-    low: float
-    high: float
-    num_seeds: int
-    num_widths: int
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    num_seeds: int = 0
+    num_widths: int = 1
 
 
-class Correlation(NamedTuple):
-    """Spearman's rank correlation of a quantity with the metric, over the runs of one width and seed.
-
-    Positive where larger values accompany a better metric. low, high: the 95 % t interval of the mean over seeds.
-    """
-
-    mean: float
-    low: float
-    high: float
-    num_seeds: int
-    num_widths: int
-
-    @property
-    def text(self) -> str:
-        """Return the mean and its interval in words."""
-        if not math.isfinite(self.mean):
-            return "no rank correlation: fewer than three values of ρ"
-        ends = f" ({self.low:+.2f} to {self.high:+.2f})" if math.isfinite(self.low) else ""
-        return f"rank correlation {self.mean:+.2f}{ends}"
-
-
+@table.Rows
 @table.for_part
-def by_width(part: table.Part, quantity: str, *, keep_collapsed: bool = False) -> "pd.DataFrame":
+def by_width(part: table.Part, quantity: str, *, keep_collapsed: bool = False) -> Iterable[dict[str, Any]]:
     """Compare a measured quantity of SAM with that of its base at every width.
 
     Args:
@@ -103,10 +77,8 @@ def by_width(part: table.Part, quantity: str, *, keep_collapsed: bool = False) -
     Returns: one row for each width, the smallest first: the width, `num_params`, `best_rho`, and the fields of `Means`.
     Raises: as `gain.gain_by_width`, and ValueError if there is no such column.
     """
-    import pandas as pd
-
     if quantity not in part.runs.columns:
-        names = [quantity_of_table.name for quantity_of_table in quantities.measured(part.runs)]
+        names = [each.name for each in quantities.measured(part.runs)]
         if not names:
             raise ValueError(
                 f"measured quantity={quantity!r}: this table has no measurements; take some by "
@@ -114,7 +86,7 @@ def by_width(part: table.Part, quantity: str, *, keep_collapsed: bool = False) -
             )
         raise ValueError(registry.unknown("measured quantity", quantity, names))
     arranged = arrange(part, [quantity], keep_collapsed=keep_collapsed)[quantity]
-    return pd.DataFrame(rows(arranged, catalogue.quantity(quantity), name=part.question.width))
+    return rows(arranged, catalogue.quantity(quantity), name=part.question.width)
 
 
 def arrange(part: table.Part, names: Iterable[str], *, keep_collapsed: bool = False) -> dict[str, list[Measured]]:
@@ -129,8 +101,8 @@ def arrange(part: table.Part, names: Iterable[str], *, keep_collapsed: bool = Fa
     for width in part.widths:
         rows = [[runs.get((width.value, rho, seed), {}) for rho in (0.0, *width.rhos)] for seed in width.seeds]
         for name in names:
-            values = [[_number(row.get(name)) for row in line] for line in rows]
-            numbers = np.array(values, dtype=float).reshape(width.values.shape)
+            numbers = np.array([[row.get(name) for row in line] for line in rows], dtype=float)
+            numbers = np.where(np.isfinite(numbers), numbers, np.nan).reshape(width.values.shape)
             if width.collapsed is not None and not keep_collapsed:
                 numbers[width.collapsed] = np.nan
             measured_by_name[name].append(Measured(width, numbers))
@@ -145,14 +117,6 @@ def compared_by(widths_measured: Iterable[Measured], quantity: Quantity) -> str:
     return RATIO if len(values) and values.min() > 0 and not quantity.is_signed else DIFFERENCE
 
 
-class Ends(NamedTuple):
-    """A value and the two ends of its interval, in the units of a quantity or as a ratio."""
-
-    value: float
-    low: float
-    high: float
-
-
 def mean(values: Sequence[float] | np.ndarray, *, comparison: str) -> Ends:
     """Compute a mean over seeds and its 95 % t interval; for ratios the geometric mean, from their logarithms."""
     return _ends(estimates.mean(values if comparison == DIFFERENCE else np.log(values)), comparison)
@@ -161,7 +125,7 @@ def mean(values: Sequence[float] | np.ndarray, *, comparison: str) -> Ends:
 def _ends(estimate: Estimate, comparison: str) -> Ends:
     """Return an estimate and its ends; for ratios, whose estimate is a logarithm, as factors."""
     numbers = (estimate.value, estimate.low, estimate.high)
-    return Ends(*(numbers if comparison == DIFFERENCE else map(math.exp, numbers)))
+    return Ends(*(numbers if comparison == DIFFERENCE else map(math.exp, numbers)), num_seeds=estimate.num_seeds)
 
 
 def rows(widths_measured: Sequence[Measured], quantity: Quantity, *, name: str = "num_params") -> list[dict[str, Any]]:
@@ -192,34 +156,34 @@ def means(measured: Measured, *, comparison: str) -> Means:
     )
 
 
-def change(widths_measured: Sequence[Measured], *, comparison: str) -> Change:
+def change(widths_measured: Sequence[Measured], *, comparison: str) -> Ends:
     """Fit the comparison against the logarithm of the number of parameters, for each seed that all widths have.
 
-    Returns: the mean over seeds of their least-squares slopes with its t interval; NaN below two widths or seeds. The
-      slopes of a ratio are those of its logarithm, written as a factor.
+    Returns: the mean over seeds of their least-squares slopes, per tenfold increase in parameters; NaN below two widths
+      or seeds. The slopes of a ratio are those of its logarithm, written as a factor.
     """
-    with_pairs = [measured for measured in widths_measured if measured.pairs]
-    seeds = sorted(set.intersection(*(set(measured.pairs) for measured in with_pairs))) if with_pairs else []
-    if not estimates.span([measured.width.num_params for measured in with_pairs]) or not seeds:
-        return Change(slope=math.nan, low=math.nan, high=math.nan, num_seeds=len(seeds), num_widths=len(with_pairs))
+    pairs = {measured.width.num_params: measured.pairs for measured in widths_measured if measured.pairs}
+    sizes, seeds = list(pairs), sorted(set.intersection(*map(set, pairs.values()))) if pairs else []
+    if not estimates.span(sizes) or not seeds:
+        return Ends(num_seeds=len(seeds), num_widths=len(sizes))
     effects = np.array(
-        [_effects(np.array([measured.pairs[seed] for seed in seeds]), comparison) for measured in with_pairs]
+        [_effects(np.array([at_width[seed] for seed in seeds]), comparison) for at_width in pairs.values()]
     )
-    sizes = [measured.width.num_params for measured in with_pairs]
     scores = estimates.plain(np.log(effects) if comparison == RATIO else effects, sizes, seeds)
-    slope = _ends(estimates.contrast(scores, estimates.slope_weights(sizes)), comparison)
-    return Change(slope=slope.value, low=slope.low, high=slope.high, num_seeds=len(seeds), num_widths=len(with_pairs))
+    slope = estimates.contrast(scores, estimates.slope_weights(sizes))
+    return _ends(slope, comparison)._replace(num_widths=len(sizes))
 
 
-def correlation(widths_measured: Sequence[Measured]) -> Correlation:
-    """Compute the rank correlation of a quantity with the metric, within each width and seed over its values of rho.
+def correlation(widths_measured: Sequence[Measured]) -> Ends:
+    """Compute Spearman's rank correlation of a quantity with the metric, within each width and seed over its rhos.
+
+    It is positive where larger values accompany a better metric.
 
     Neither the width nor the initial weights can then be a common cause; rho can, since it varies.
     Returns: NaN without a seed that has three values of rho (including the base) at some width; below two seeds no
       interval. The correlation of a seed is the mean over its widths, so each seed counts once.
     """
     by_seed: dict[int, list[float]] = {}
-    used = set()
     for measured in widths_measured:
         scores = measured.width.sign * measured.width.values
         for seed, numbers, score in zip(measured.width.seeds, measured.values, scores, strict=True):
@@ -227,15 +191,17 @@ def correlation(widths_measured: Sequence[Measured]) -> Correlation:
             value = _spearman(numbers[both], score[both]) if both.sum() >= 3 else math.nan
             if math.isfinite(value):
                 by_seed.setdefault(seed, []).append(value)
-                used.add(measured.width.num_params)
     result = estimates.mean([float(np.mean(values)) for values in by_seed.values()])
-    return Correlation(
-        mean=result.value,
-        low=max(result.low, -1.0),
-        high=min(result.high, 1.0),
-        num_seeds=len(by_seed),
-        num_widths=len(used),
-    )
+    low, high = max(result.low, -1.0), min(result.high, 1.0)
+    return Ends(value=result.value, low=low, high=high, num_seeds=len(by_seed))
+
+
+def correlation_text(correlation: Ends) -> str:
+    """Write a rank correlation and its interval."""
+    if not math.isfinite(correlation.value):
+        return "no rank correlation: fewer than three values of ρ"
+    ends = f" ({correlation.low:+.2f} to {correlation.high:+.2f})" if math.isfinite(correlation.low) else ""
+    return f"rank correlation {correlation.value:+.2f}{ends}"
 
 
 def _effects(pairs: np.ndarray, comparison: str) -> np.ndarray:
@@ -250,7 +216,3 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> float:
         return math.nan  # without SciPy's warning
     result: Any = spearmanr(first, second)
     return float(result.statistic)
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None or not math.isfinite(value) else float(value)

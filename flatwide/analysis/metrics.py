@@ -1,13 +1,10 @@
 """How a metric is written: its name, its unit and its digits."""
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flatwide.analysis import fields
 from flatwide.columns import FRACTION_METRICS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Units(NamedTuple):
@@ -69,7 +66,7 @@ class Units(NamedTuple):
         return f"{self.gain(slope)} {what}"
 
 
-def units(runs: "pd.DataFrame", metric: str) -> Units:
+def units(runs: fields.Frame, metric: str) -> Units:
     """Return the units of the metric of some runs."""
     higher = all(runs["higher_is_better"].dropna()) if "higher_is_better" in runs.columns else True
     return units_of(fields.metric_name(runs), metric, lower_is_better=not higher)

@@ -72,16 +72,16 @@ def useful_rhos(part: table.Part, sizes: list) -> tuple[float, ...]:
     return tuple(sorted(kept))
 
 
-def detectable(estimate: Estimate, *, power: float = POWER) -> float:
-    """Compute the smallest true effect whose interval excludes zero with a given power.
+def detectable(estimate: Estimate) -> float:
+    """Compute the smallest true effect whose interval excludes zero with the chance POWER.
 
-    Equation: P(T > t) = power, with t the quantile of the interval and T a noncentral t variable of the estimate's
+    Equation: P(T > t) = POWER, with t the quantile of the interval and T a noncentral t variable of the estimate's
       degrees of freedom and the noncentrality delta / error.
     """
     from scipy.special import nctdtrinc
 
     limit = estimates.quantile(estimate.degrees, estimate.level)
-    return float(nctdtrinc(estimate.degrees, 1 - power, limit)) * estimate.error
+    return float(nctdtrinc(estimate.degrees, 1 - POWER, limit)) * estimate.error
 
 
 def chance(estimate: Estimate, num_seeds: int) -> float:
@@ -105,10 +105,10 @@ def chance(estimate: Estimate, num_seeds: int) -> float:
     return float(np.mean(np.abs(mean) > estimates.quantile(final_nu, estimate.level) * np.sqrt(pooled / num_seeds)))
 
 
-def enough_seeds(needed: list[Estimate], *, power: float = POWER) -> int | None:
+def enough_seeds(needed: list[Estimate]) -> int | None:
     """Find the smallest number of seeds with which each estimate is likely decided; None where MOST_SEEDS do not."""
     counts = range(needed[0].num_seeds + 1, MOST_SEEDS + 1)
-    return next((count for count in counts if all(chance(each, count) >= power for each in needed)), None)
+    return next((count for count in counts if all(chance(each, count) >= POWER for each in needed)), None)
 
 
 def _has_spread(estimate: Estimate) -> bool:

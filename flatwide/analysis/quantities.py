@@ -1,22 +1,19 @@
 """Measured quantities in a results table: its columns `<measurement>.<quantity>`, in the order of the catalogue."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flatwide import catalogue
 from flatwide.analysis import fields
 from flatwide.catalogue.entries import DETAIL, HEADLINE, SECTIONS, Quantity
 from flatwide.columns import RESULT_FIELDS
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 NUM_EXAMPLES = "num_examples"  # `<measurement>.num_examples`: number of examples it was measured on
 
 
-def measured(runs: "pd.DataFrame") -> list[Quantity]:
+def measured(runs: fields.Frame) -> list[Quantity]:
     """List the quantities that some run of a results table has, by section, those of the catalogue first."""
-    return in_order(str(name) for name in runs.columns if _is_measured(str(name)) and _has_numbers(runs[name]))
+    return in_order(str(name) for name in runs.columns if _is_measured(str(name), runs[name]))
 
 
 def in_order(names: Iterable[str]) -> list[Quantity]:
@@ -45,16 +42,14 @@ def headlines(quantities: Iterable[Quantity]) -> list[Quantity]:
     return selected
 
 
-def num_examples(runs: "pd.DataFrame", measurement: str) -> list[int]:
+def num_examples(runs: fields.Frame, measurement: str) -> list[int]:
     """List the numbers of training examples that a measurement was made on: a single number unless runs differ."""
     name = f"{measurement}.{NUM_EXAMPLES}"
     return sorted({int(value) for value in runs[name].dropna()}) if name in runs.columns else []
 
 
-def _is_measured(name: str) -> bool:
+def _is_measured(name: str, column: Any) -> bool:
     first, dot, quantity_name = name.partition(".")
-    return bool(dot) and quantity_name != NUM_EXAMPLES and first != fields.ASIDE and first not in RESULT_FIELDS
-
-
-def _has_numbers(column: Any) -> bool:
+    if not dot or quantity_name == NUM_EXAMPLES or first == fields.ASIDE or first in RESULT_FIELDS:
+        return False
     return column.dtype.kind in "iuf" and bool(column.notna().any())

@@ -84,11 +84,11 @@ def rank(blocks: Sequence[Block], *, level: float = 0.95) -> list[Standing]:
         sign = difference(a, b, joint).sign
         better[b] |= {a} if sign > 0 else set()
         better[a] |= {b} if sign < 0 else set()
-    of_base = estimates.sidak(len(names) - 1, level=level)
+    against_base = estimates.sidak(len(names) - 1, level=level)
     standings = [
         Standing(
             name=name,
-            gain=Estimate(value=0.0, error=0.0, degrees=1.0) if name == BASE else difference(name, BASE, of_base),
+            gain=Estimate(value=0.0, error=0.0, degrees=1.0) if name == BASE else difference(name, BASE, against_base),
             first=1 + len(better[name]),
             last=len(names) - sum(name in others for others in better.values()),
         )

@@ -1,16 +1,13 @@
 """The best rho of each width, its confidence set, and its trend with width."""
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flatwide.analysis import best_sets, estimates, table
 from flatwide.analysis.widths import Width
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _ERRORS_OF_SET = 6  # length of a confidence set in standard errors, calibrated by simulation
 
@@ -37,8 +34,9 @@ class RhoTrend(NamedTuple):
     at_high_edge: tuple[int, ...] = ()
 
 
+@table.Rows
 @table.for_part
-def best_rho(part: table.Part) -> "pd.DataFrame":
+def best_rho(part: table.Part) -> Iterator[dict[str, Any]]:
     """Find the best rho of each width, and a 95 % confidence set for it.
 
     A rho is in the set unless another is significantly better. The set contains the rho with the best true mean in 95 %
@@ -49,31 +47,20 @@ def best_rho(part: table.Part) -> "pd.DataFrame":
       `at_grid_edge` ("low", "high", "low and high" or ""), `num_rhos` and `num_excluded_rhos` (those with a diverged or
       missing seed).
     """
-    import pandas as pd
-
-    return pd.DataFrame(rows(part))
-
-
-def rows(part: table.Part) -> list[dict[str, Any]]:
-    """Return the rows of `best_rho`."""
-    rows_of_widths = []
     for width in part.widths:
         members = confidence_set(width)
-        rows_of_widths.append(
-            {
-                part.question.width: width.value,
-                "num_params": width.num_params,
-                "best_rho": width.best_rho,
-                "best_rho_low": min(members, default=math.nan),
-                "best_rho_high": max(members, default=math.nan),
-                "best_rho_set": " ".join(f"{rho:g}" for rho in members),
-                "chosen_by": part.chosen_by,
-                "at_grid_edge": grid_edge(width),
-                "num_rhos": len(width.candidates),
-                "num_excluded_rhos": len(width.rhos) - len(width.candidates),
-            }
-        )
-    return rows_of_widths
+        yield {
+            part.question.width: width.value,
+            "num_params": width.num_params,
+            "best_rho": width.best_rho,
+            "best_rho_low": min(members, default=math.nan),
+            "best_rho_high": max(members, default=math.nan),
+            "best_rho_set": " ".join(f"{rho:g}" for rho in members),
+            "chosen_by": part.chosen_by,
+            "at_grid_edge": grid_edge(width),
+            "num_rhos": len(width.candidates),
+            "num_excluded_rhos": len(width.rhos) - len(width.candidates),
+        }
 
 
 def grid_edge(width: Width) -> str:
@@ -81,20 +68,16 @@ def grid_edge(width: Width) -> str:
 
     A better one may lie beyond it. Where larger values diverged, the grid extends far enough, so that is not an edge.
     """
-    if width.best is None or len(width.rhos) < 2:
-        return ""
-    (is_tied,) = estimates.ties(width.choices[:, [1 + column for column in width.candidates]])
-    tied = {column for column, is_best in zip(width.candidates, is_tied, strict=True) if is_best}
-    return " and ".join(end for end, column in (("low", 0), ("high", len(width.rhos) - 1)) if column in tied)
+    return width.sam.edges().get("rho", "") if width.candidates else ""
 
 
 def confidence_set(width: Width, *, level: float = 0.95) -> list[float]:
     """List the values of rho that no other is significantly better than; empty below two seeds."""
-    choices = width.complete.choices[:, [1 + column for column in width.candidates]]
-    if len(choices) < 2 or not width.candidates:
+    arm = width.complete
+    if len(arm.seeds) < 2 or not arm.settings:
         return []
-    (is_in,) = best_sets.best_set(choices[None], level=level)
-    return [width.rhos[column] for column, is_member in zip(width.candidates, is_in, strict=True) if is_member]
+    (is_in,) = best_sets.best_set(arm.choices[None], level=level)
+    return [setting["rho"] for setting, is_member in zip(arm.settings, is_in, strict=True) if is_member]
 
 
 def trend_of_best(widths: Sequence[Width]) -> RhoTrend:
@@ -118,7 +101,7 @@ def trend_of_best(widths: Sequence[Width]) -> RhoTrend:
     sizes = [width.num_params for width in with_choice]
     if not estimates.span(sizes) or max(len(width.candidates) for width in with_choice) < 2:
         return RhoTrend()
-    weights = estimates.slope_weights([width.num_params for width in with_choice])
+    weights = estimates.slope_weights(sizes)
     chosen = _without_each_seed(with_choice)
     slopes = weights @ chosen
     num_seeds = len(slopes)
@@ -127,12 +110,11 @@ def trend_of_best(widths: Sequence[Width]) -> RhoTrend:
     error = max(math.sqrt(num_seeds - 1) * float(slopes.std()), math.hypot(*(weights * lengths)) / _ERRORS_OF_SET)
     reach = estimates.quantile(num_seeds - 1, 0.95) * error
     edges = [_edges(width, row) for width, row in zip(with_choice, chosen, strict=True)]
-    is_more, is_less = (
-        any(edge in at for at, weight in zip(edges, weights, strict=True) for edge in _censoring(sign * weight))
-        for sign in (1, -1)
-    )
-    low = -math.inf if is_less else center - reach
-    high = math.inf if is_more else center + reach
+    # A width above the middle whose best rho may lie beyond the high end censors a larger slope, and so on.
+    low, high = center - reach, center + reach
+    for at, weight in zip(edges, weights, strict=True):
+        high = math.inf if ("high" in at and weight > 0) or ("low" in at and weight < 0) else high
+        low = -math.inf if ("low" in at and weight > 0) or ("high" in at and weight < 0) else low
     smallest, largest = (tuple(confidence_set(with_choice[side], level=estimates.sidak(2))) for side in (0, -1))
     direction = 0
     if low > 0 and max(smallest) < min(largest):
@@ -161,19 +143,11 @@ def _edges(width: Width, chosen: np.ndarray) -> set[str]:
     return edges
 
 
-def _censoring(weight: float) -> tuple[str, ...]:
-    """Return the end of the grid at which a width of this weight censors a larger slope."""
-    return ("high",) if weight > 0 else ("low",) if weight < 0 else ()
-
-
 def _without_each_seed(widths: Sequence[Width]) -> np.ndarray:
     """Return log10 of the best rho with one seed left out, for each seed of any width: [widths, seeds]."""
-    logs = []
     every = sorted({seed for width in widths for seed in width.complete.seeds})
-    for width in widths:
-        whole = width.complete
-        choices = whole.choices[:, [1 + column for column in whole.candidates]]
-        folds = np.array([[float(other != seed) for other in whole.seeds] for seed in every])
-        best = estimates.choose(choices, folds)
-        logs.append([math.log10(width.rhos[width.candidates[column]]) for column in best])
+    logs = []
+    for arm in (width.complete for width in widths):
+        folds = np.array([[float(other != seed) for other in arm.seeds] for seed in every])
+        logs.append([math.log10(arm.settings[best]["rho"]) for best in estimates.choose(arm.choices, folds)])
     return np.array(logs)

@@ -5,6 +5,7 @@ number from which the base fits its training labels. One smooth curve with the s
 all gains against each measure. The result is the variance of the true gains about it, with seed noise removed.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -43,19 +44,17 @@ class Variance(NamedTuple):
 
     The estimate may be negative where the variance is too small to detect. The interval is NaN below three seeds, and
     all fields are NaN where the curve has as many coefficients as there are gains.
-    share: of the variance of the true gains about their mean.
     """
 
     value: float = math.nan
     low: float = math.nan
     high: float = math.nan
-    share: float = math.nan
 
 
 class Scaling(NamedTuple):
     """How close the gains lie to one curve against each measure of size.
 
-    variances: of each available measure. differences: (first, second) -> variance of the first minus the second.
+    variances: of each available measure. differences: (one, other) -> variance of one minus that of the other.
     """
 
     variances: dict[str, Variance]
@@ -70,12 +69,11 @@ def scaling(split: table.Split) -> Scaling | None:
     Args:
       split: of runs that differ only in width, rho, seed and `train_examples`.
     Returns: None where fewer than two numbers of examples have a gain.
-    Equation: A = I - X (X' X)^-1 X' with X the powers 0 to 3 of the logarithm of
-      the measure; variance = sum_{i != j} g_ij' A g_ji / (n (n - 1) tr A), g_ij the gains of seed i at the rho chosen
-      without the seeds i and j: the mean of such products is free of noise, except for two seeds, which leave no seed
-      to choose. Its interval, and that of a difference, is the jackknife's over seeds with Student's t, widened like
-      other intervals of such scores; the points where the base fits are recomputed without each seed.
-    Cost: nothing is trained.
+    Equation: A = I - X (X' X)^-1 X' with X the powers 0 to 3 of the logarithm of the measure; variance =
+      sum_{i != j} g_ij' A g_ji / (n (n - 1) tr A), g_ij the gains of seed i at the rho chosen without the seeds i and
+      j: the mean of such products is free of noise, except for two seeds, which leave no seed to choose. Its interval,
+      and that of a difference, is the jackknife's over seeds with Student's t, widened like other intervals of such
+      scores; the points where the base fits are recomputed without each seed.
     """
     gains = arrange([part for part in split.parts if part.values.get(EXAMPLES) is not None])
     return None if gains is None else compare(gains)
@@ -84,18 +82,18 @@ def scaling(split: table.Split) -> Scaling | None:
 def arrange(parts: Sequence[table.Part]) -> Gains | None:
     """Arrange the gains of the parts, one part for each number of examples."""
     parts = [part for part in parts if part.scores.num_params]
-    seeds = sorted(set.intersection(*(set(part.scores.seeds) for part in parts))) if parts else []
-    if len(parts) < 2 or not seeds:
+    together = estimates.joined([part.scores for part in parts])
+    if len(parts) < 2 or not together.seeds:
         return None
     counts = [int(part.values[EXAMPLES]) for part in parts]
     compared = [width.comparison for part in parts for width in part.widths if width.comparison.is_usable]
     return Gains(
-        sizes=np.concatenate([part.scores.num_params for part in parts]).astype(float),
+        sizes=np.array(together.num_params, dtype=float),
         examples=np.repeat(counts, [len(part.scores.num_params) for part in parts]),
-        seeds=tuple(seeds),
-        values=estimates.joined([part.scores for part in parts], seeds).values,
-        pairs=np.array([_pairs(comparison, seeds) for comparison in compared]),
-        stretch=max(part.scores.stretch for part in parts),
+        seeds=together.seeds,
+        values=together.values,
+        pairs=np.array([_pairs(comparison, together.seeds) for comparison in compared]),
+        stretch=together.stretch,
         onsets={count: _within(interpolation.onsets(part), part) for count, part in zip(counts, parts, strict=True)},
     )
 
@@ -131,19 +129,18 @@ def compare(gains: Gains) -> Scaling:
         )
         for name in names
     }
-    alone = _variance(gains, None, range(num_seeds))
-    pairs = [(a, b) for index, b in enumerate(names) for a in names[:index]]
     return Scaling(
-        variances={name: _jackknife(whole[name], without[name], alone, gains.stretch) for name in names},
+        variances={name: _jackknife(whole[name], without[name], gains.stretch) for name in names},
         differences={
-            (a, b): _jackknife(whole[a] - whole[b], without[a] - without[b], alone, gains.stretch) for a, b in pairs
+            (a, b): _jackknife(whole[a] - whole[b], without[a] - without[b], gains.stretch)
+            for a, b in itertools.permutations(names, 2)
         },
         gains=gains,
     )
 
 
 def measure(gains: Gains, name: str, rows: Sequence[int] | None = None) -> np.ndarray | None:
-    """Compute log10 of a measure of size of each cell; None where the interpolation of the base is unknown.
+    """Compute log10 of a measure of size of each gain; None where the interpolation of the base is unknown.
 
     Args:
       rows: indices of the seeds that determine where the base fits; None is all.
@@ -162,16 +159,12 @@ def measure(gains: Gains, name: str, rows: Sequence[int] | None = None) -> np.nd
     return logs - np.array([np.mean(means[count]) for count in gains.examples])
 
 
-def _variance(gains: Gains, name: str | None, rows: Sequence[int]) -> float:
-    """Compute the variance about the curve against a measure, or for None about the mean, from some of the seeds."""
-    if len(rows) < 2:
+def _variance(gains: Gains, name: str, rows: Sequence[int]) -> float:
+    """Compute the variance about the curve against a measure from some of the seeds."""
+    at = measure(gains, name, rows) if len(rows) > 1 else None
+    if at is None or len(np.unique(np.round(at, 9))) < _COEFFICIENTS or len(at) <= _COEFFICIENTS:
         return math.nan
-    count = 1 if name is None else _COEFFICIENTS
-    at = np.zeros(len(gains.sizes)) if name is None else measure(gains, name, rows)
-    if at is None or len(np.unique(np.round(at, 9))) < count or len(at) <= count:
-        return math.nan
-    basis = np.vander(at - at.mean(), count)
-    outside, _ = np.linalg.qr(basis)
+    outside, _ = np.linalg.qr(np.vander(at - at.mean(), _COEFFICIENTS))
     num_seeds = len(rows)
     scaled = gains.pairs[:, rows][:, :, rows].reshape(len(at), -1)
     left = (scaled - outside @ (outside.T @ scaled)).reshape(len(at), num_seeds, num_seeds)
@@ -180,13 +173,12 @@ def _variance(gains: Gains, name: str | None, rows: Sequence[int]) -> float:
     return float(products / (num_seeds * (num_seeds - 1)) / trace)
 
 
-def _jackknife(whole: float, without: np.ndarray, alone: float, stretch: float) -> Variance:
+def _jackknife(whole: float, without: np.ndarray, stretch: float) -> Variance:
     num_seeds = len(without)
-    share = whole / alone if alone > 0 else math.nan
     if num_seeds < 3:
-        return Variance(value=whole, share=share)
+        return Variance(value=whole)
     reach = stretch * estimates.quantile(num_seeds - 1, 0.95) * math.sqrt(num_seeds - 1) * float(np.std(without))
-    return Variance(value=whole, low=whole - reach, high=whole + reach, share=share)
+    return Variance(value=whole, low=whole - reach, high=whole + reach)
 
 
 def by_setting(split: table.Split) -> Iterator[tuple[dict[str, Any], table.Part, Scaling]]:
@@ -210,10 +202,5 @@ def nearest(comparison: Scaling) -> str | None:
 def closest(comparison: Scaling, with_interval: Mapping[str, Variance]) -> tuple[str, list[str]]:
     """Find the measure of the smallest variance, and the others whose variance is significantly larger."""
     least = min(with_interval, key=lambda name: with_interval[name].value)
-
-    def is_larger(other: str) -> bool:
-        if (least, other) in comparison.differences:
-            return comparison.differences[least, other].high < 0
-        return comparison.differences[other, least].low > 0
-
-    return least, [name for name in with_interval if name != least and is_larger(name)]
+    others = [name for name in with_interval if name != least]
+    return least, [name for name in others if comparison.differences[name, least].low > 0]

@@ -1,20 +1,14 @@
 """The summary table of a study, `summary.csv`."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from flatwide.analysis import comparisons, estimates, fields, gain, interpolation, rho, table, tuned
+from flatwide.analysis import comparisons, fields, gain, interpolation, rho, table, tuned
 from flatwide.analysis.estimates import Estimate
-from flatwide.analysis.widths import Width
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @table.for_table
-def summary(split: table.Split) -> "pd.DataFrame":
+def summary(split: table.Split) -> fields.Frame:
     """Summarize a whole results table: one row for each group of seeds, and one for each width.
 
     Returns: columns `row` ("seeds", "width" or "tuned"), those that distinguish domains where there are several, the
@@ -28,24 +22,18 @@ def summary(split: table.Split) -> "pd.DataFrame":
 
     name, rows = split.question.width, []
     for domain in split.domains:
-        longer = _equal_compute(domain)
+        longer = list(_equal_compute(domain))
         for part in domain.parts:
-            rows += [
-                _joined({"row": "seeds"} | part.values, row) for width in part.widths for row in _groups(width, name)
-            ]
+            groups = [row for width in part.widths for row in gain.by_rho(width, name)]
+            rows += [_joined({"row": "seeds"} | part.values, row) for row in groups]
             gains = [by_width for values, by_width in longer if values.items() >= part.settings.items()]
             for joined in _widths(part):
-                at = next((by_width[joined[name]] for by_width in gains if joined[name] in by_width), None)
-                if at is not None:
-                    joined |= {
-                        "equal_compute_gain": at.value,
-                        "equal_compute_low": at.low,
-                        "equal_compute_high": at.high,
-                    }
+                if at := [by_width[joined[name]] for by_width in gains if joined[name] in by_width][:1]:
+                    ends = {"equal_compute_low": at[0].low, "equal_compute_high": at[0].high}
+                    joined |= {"equal_compute_gain": at[0].value} | ends
                 rows.append(joined)
     if split.question.tune:
-        compared = [(part, each) for part in split.tuned for each in part.comparisons]
-        rows += [{"row": "tuned"} | row for part, each in compared for row in tuned.rows(part, each)]
+        rows += [{"row": "tuned"} | row for row in tuned.tuned_gain.rows(split)]
     return pd.DataFrame(rows, columns=None if rows else ["row", name])
 
 
@@ -60,30 +48,17 @@ def _joined(*rows: Mapping[str, Any]) -> dict[str, Any]:
 def _widths(part: table.Part) -> Iterator[dict[str, Any]]:
     """Join the rows of each analysis for each width."""
     # A table may lack the fit of the training labels.
-    fits = [{name: value for name, value in row.items() if value == value} for row in interpolation.rows(part)]
-    for rows in zip(gain.rows(part), rho.rows(part), gain.corrected_rows(part), fits, strict=True):
+    fits = interpolation.training_fit.rows(part)
+    known = ({name: value for name, value in row.items() if value == value} for row in fits)
+    tables = (gain.gain_by_width, rho.best_rho, gain.corrected_gain)
+    for rows in zip(*(each.rows(part) for each in tables), known, strict=True):
         yield _joined({"row": "width"} | part.values, *rows)
 
 
-def _groups(width: Width, name: str) -> Iterator[dict[str, Any]]:
-    """Summarize each rho of a width."""
-    for value, column in zip((0.0, *width.rhos), width.values.T, strict=True):
-        values = column[np.isfinite(column)]
-        mean = estimates.mean(values)
-        row = {name: width.value, "num_params": width.num_params, "rho": value, "mean": mean.value}
-        yield row | {"standard_error": mean.error, "low": mean.low, "high": mean.high, "num_seeds": len(values)}
-
-
-def _equal_compute(domain: table.Domain) -> list[tuple[dict[str, Any], dict[Any, Estimate]]]:
-    """List the gains over base runs of equal compute: the values of each part, with SAM's length, and width -> gain."""
-    if not any(name in fields.LENGTHS for name in domain.axes):
-        return []
-    return [
-        (
-            {**part.settings, **dict.fromkeys(fields.LENGTHS, compared.length)},
-            {comparison.width: comparison.gain for comparison in compared.widths},
-        )
-        for part in domain.tuning(()).tuned
-        for compared in part.comparisons
-        if compared.kind == comparisons.EQUAL_COMPUTE
-    ]
+def _equal_compute(domain: table.Domain) -> Iterator[tuple[dict[str, Any], dict[Any, Estimate]]]:
+    """Yield the gains over base runs of equal compute: values of a part, with SAM's length, and width -> gain."""
+    for part in domain.tuning(()).tuned if any(name in fields.LENGTHS for name in domain.axes) else ():
+        for compared in part.comparisons:
+            if compared.kind == comparisons.EQUAL_COMPUTE:
+                values = {**part.settings, **dict.fromkeys(fields.LENGTHS, compared.length)}
+                yield values, {comparison.width: comparison.gain for comparison in compared.widths}

@@ -9,19 +9,15 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from flatwide import registry
 from flatwide.analysis import arms, comparisons, fields, metrics, verdict, widths
 from flatwide.analysis.estimates import Scores
 from flatwide.columns import COLLAPSED
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-DOMAIN_COLUMNS = ("dataset", "model")
 _METRIC = "metric_name"
-P = ParamSpec("P")
+_DOMAIN = ("dataset", "model", _METRIC)  # columns that distinguish domains
 R = TypeVar("R")
 
 
@@ -47,7 +43,7 @@ DEFAULT = Question()
 class _Asked:
     """What follows from some runs and the question about them."""
 
-    runs: "pd.DataFrame"
+    runs: fields.Frame
     question: Question
 
     @cached_property
@@ -77,7 +73,7 @@ class Part(_Asked):
 
     domain_values: Mapping[str, Any]
     settings: Mapping[str, Any]
-    runs: "pd.DataFrame"
+    runs: fields.Frame
     question: Question = DEFAULT
 
     @property
@@ -153,7 +149,7 @@ class Domain(_Asked):
     """
 
     values: Mapping[str, Any]
-    runs: "pd.DataFrame"
+    runs: fields.Frame
     question: Question = DEFAULT
 
     @property
@@ -170,26 +166,25 @@ class Domain(_Asked):
     def every_part(self) -> list[Part]:
         """One part for each value of the axes, including the widths that have only one of base and SAM.
 
-        A base run that applies to several values, such as those of `sam_variant`, is in each part. Incomplete runs are
-        excluded. Of runs that agree in all fields and seed (and differ, say, in threads, or are copies), the first is
-        used.
+        A base run that applies to several values, such as those of `sam_variant`, is in each part. Of runs that agree
+        in all fields and seed (and differ, say, in threads, or are copies), the first complete one is used.
         """
         names, width = self.axes, self.question.width
-        complete: dict[tuple, list[dict[str, Any]]] = {}
-        shared: dict[tuple, list[dict[str, Any]]] = {}  # runs that do not read every axis: ... marks an unread one
+        groups: dict[tuple, list[dict[str, Any]]] = {}  # ... in a key marks a field that a run does not read
         for row in fields.done(self.runs, [width, "seed", *names]):
-            key = _key(row, names)
-            (shared if ... in key else complete).setdefault(key, []).append(row)
-        alone = [key for key in shared if not any(_applies(key, other) for other in complete)]
+            groups.setdefault(_key(row, names), []).append(row)
+        whole = [key for key in groups if ... not in key]
+        alone = [key for key in groups if ... in key and not any(_applies(key, other) for other in whole)]
         parts = []
-        for key in _sorted([*complete, *alone]):
-            applying = [other for other in shared if _applies(other, key)]
-            others = [row for other in applying for row in shared[other]]
-            rows = _first_of_each(sorted([*complete.get(key, []), *others], key=lambda row: row["row_index"]), width)
+        for key in _sorted([*whole, *alone]):
+            applying = [other for other in groups if _applies(other, key)]
+            first: dict[tuple, int] = {}
+            for row in sorted((row for other in applying for row in groups[other]), key=lambda row: row["row_index"]):
+                first.setdefault(_run_key(row, width), row["row_index"])
             settings = {name: value for name, value in zip(names, key, strict=True) if value is not ...}
             unread = {name for other in applying for name, value in zip(names, other, strict=True) if value is ...}
             filled = {name: value for name, value in settings.items() if value is not None and name in unread}
-            parts.append(self._part(settings, [row["row_index"] for row in rows], filled))
+            parts.append(self._part(settings, list(first.values()), filled))
         return parts
 
     @cached_property
@@ -202,20 +197,14 @@ class Domain(_Asked):
         """One part for each value of the axes other than the tuned fields and the length of training."""
         names = [name for name in self.axes if name not in (*self.question.tune, *fields.LENGTHS)]
         keyed = [(_key(row, names), row["row_index"]) for row in fields.done(self.runs, names)]
-        return [
-            self._part(
-                dict(zip(names, key, strict=True)), [index for values, index in keyed if _applies(values, key)], {}
-            )
-            for key in _sorted(dict.fromkeys(key for key, _ in keyed if ... not in key))
-        ]
+        keys = _sorted(dict.fromkeys(key for key, _ in keyed if ... not in key))
+        indices = [[index for values, index in keyed if _applies(values, key)] for key in keys]
+        return [self._part(dict(zip(names, key, strict=True)), at, {}) for key, at in zip(keys, indices, strict=True)]
 
     def tuning(self, tune: tuple[str, ...]) -> "Domain":
         """Ask about the same runs with other tuned fields; they are arranged once for each."""
-        if tune == self.question.tune:
-            return self
-        if tune not in self._tunings:
-            self._tunings[tune] = dataclasses.replace(self, question=self.question._replace(tune=tune))
-        return self._tunings[tune]
+        asked = dataclasses.replace(self, question=self.question._replace(tune=tune))
+        return self if tune == self.question.tune else self._tunings.setdefault(tune, asked)
 
     @cached_property
     def _tunings(self) -> "dict[tuple[str, ...], Domain]":
@@ -237,7 +226,7 @@ class Domain(_Asked):
 class Split:
     """A results table split for a question."""
 
-    runs: "pd.DataFrame"
+    runs: fields.Frame
     question: Question
     domains: list[Domain]
 
@@ -252,20 +241,13 @@ class Split:
         return [part for domain in self.domains for part in domain.tuned]
 
 
-def split(runs: "pd.DataFrame", **question: Any) -> Split:
+def split(runs: fields.Frame, **question: Any) -> Split:
     """Split a results table for a question.
 
     Args:
       question: the fields of `Question`.
     Raises: ValueError if a column that the question names is missing.
     """
-    asked = ask(runs, **question)
-    runs = fields.with_collapsed(runs)
-    return Split(runs, asked, domains(runs, asked))
-
-
-def ask(runs: "pd.DataFrame", **question: Any) -> Question:
-    """Check the fields of a question against the columns of a table."""
     if unknown := [name for name in question if name not in Question._fields]:
         raise TypeError(registry.unknown("argument", unknown[0], Question._fields))
     if isinstance(tune := question.get("tune", ()), str):
@@ -277,57 +259,61 @@ def ask(runs: "pd.DataFrame", **question: Any) -> Question:
     for name in (asked.width, *asked.tune, "higher_is_better"):
         if name not in runs.columns:
             raise ValueError(registry.unknown("column", name, runs.columns))
-    return asked
+    runs = fields.with_collapsed(runs)
+    return Split(runs, asked, domains(runs, asked))
 
 
-def part(runs: "pd.DataFrame", **question: Any) -> Part:
+def part(runs: fields.Frame, **question: Any) -> Part:
     """Arrange runs that differ only in width, rho and seed as one part.
 
     Args:
       question: the fields of `Question`.
     Raises: ValueError if a column is missing, a width has no base run, or two runs differ in another field.
     """
-    asked = ask(runs, **question)
-    runs = fields.with_collapsed(runs)
-    every = domains(runs, asked)
-    if len(every) > 1:
+    whole = split(runs, **question)
+    if len(whole.domains) > 1:
+        names = "; ".join(domain.name for domain in whole.domains)
         raise ValueError(
-            f"runs of several domains ({'; '.join(domain.name for domain in every)}), whose metrics and sizes differ. "
-            "Select one first, or use analysis.table.parts, which returns a part for each."
+            f"runs of several domains ({names}), whose metrics and sizes differ. Select one first, or use "
+            "analysis.table.split, which has a part for each."
         )
-    whole = Part({}, {}, runs, asked)
-    for width in whole.widths:
-        if not width.has_base:
-            raise ValueError(
-                f"{asked.width}={width.value} has no base run to compare SAM with; train it with rho=0 (or "
-                "optimizer='sgd') too."
-            )
+    only, name = Part({}, {}, whole.runs, whole.question), whole.question.width
+    if without := [width.value for width in only.widths if not width.has_base]:
+        raise ValueError(
+            f"{name}={without[0]} has no base run to compare SAM with; train it with rho=0 (or optimizer='sgd') too."
+        )
     # After arranging, because an error about two runs of one width, rho and seed says more.
-    if mixed := fields.varying(runs, width=asked.width):
-        values = [f"{name} ({', '.join(map(str, seen))})" for name, seen in mixed.items()]
+    if mixed := fields.varying(whole.runs, width=name):
+        values = [f"{axis} ({', '.join(map(str, seen))})" for axis, seen in mixed.items()]
         raise ValueError(
-            f"runs of one {asked.width} differ in {', '.join(values)}: they would be compared as if they were the "
-            "same. Select one value first, or use analysis.table.parts, which returns a part for each."
+            f"runs of one {name} differ in {', '.join(values)}: they would be compared as if they were the "
+            "same. Select one value first, or use analysis.table.split, which has a part for each."
         )
-    return whole
+    return only
 
 
-def parts(runs: "pd.DataFrame", **question: Any) -> list[Part]:
-    """Split a table into parts, one for each domain and value of its axes besides width, rho and seed.
-
-    Args, Raises: as for `split`.
-    """
-    return split(runs, **question).parts
-
-
-def for_part(function: Callable[Concatenate[Part, P], R]) -> Callable[..., R]:
+def for_part(function: Callable[..., R]) -> Callable[..., R]:
     """Let a function of a part also take a table for `part`, with the fields of its question as keywords."""
     return _for(function, Part, part)
 
 
-def for_table(function: Callable[Concatenate[Split, P], R]) -> Callable[..., R]:
+def for_table(function: Callable[..., R]) -> Callable[..., R]:
     """Let a function of a split table also take a table for `split`, with the fields of its question as keywords."""
     return _for(function, Split, split)
+
+
+class Rows:
+    """A function that lists the rows of a table, `rows`, which a call returns as a data frame."""
+
+    def __init__(self, rows: Callable[..., Iterable[dict[str, Any]]]):
+        functools.update_wrapper(self, rows)
+        self.rows = rows
+
+    def __call__(self, *arguments: Any, **options: Any) -> fields.Frame:
+        """Return the rows as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows(*arguments, **options)))
 
 
 def _for(function: Callable[..., Any], kind: type, prepare: Callable[..., Any]) -> Callable[..., Any]:
@@ -341,24 +327,19 @@ def _for(function: Callable[..., Any], kind: type, prepare: Callable[..., Any]) 
     return prepared
 
 
-def domains(runs: "pd.DataFrame", question: Question = DEFAULT) -> list[Domain]:
+def domains(runs: fields.Frame, question: Question = DEFAULT) -> list[Domain]:
     """Split a results table into its domains, in alphabetical order.
 
     Two metrics of one data set and family, as with two losses, make two domains: their values cannot share an axis. A
     run that is not complete has no metric and belongs to the first. Runs without a data set, such as those with damaged
     files, are dropped where there are several domains.
     """
-    columns = [column for column in (*DOMAIN_COLUMNS, _METRIC) if column in runs.columns]
-    rows = fields.records(runs, columns) if columns else []
-    metrics: dict[tuple, set[str]] = {}
-    for row in rows:
-        metrics.setdefault(_dataset_and_model(row), set()).update(
-            [str(row[_METRIC])] if row.get(_METRIC) is not None else []
-        )
-    keys = [
-        (*_dataset_and_model(row), row.get(_METRIC) or min(metrics[_dataset_and_model(row)], default=""))
-        for row in rows
-    ]
+    rows = fields.records(runs, _DOMAIN)
+    kinds = [tuple("" if row.get(name) is None else str(row[name]) for name in _DOMAIN[:2]) for row in rows]
+    metrics: dict[tuple[str, ...], set[str]] = {kind: set() for kind in kinds}
+    for kind, row in zip(kinds, rows, strict=True):
+        metrics[kind] |= set() if row.get(_METRIC) is None else {str(row[_METRIC])}
+    keys = [(*kind, row.get(_METRIC) or min(metrics[kind], default="")) for kind, row in zip(kinds, rows, strict=True)]
     every = sorted({key for key in keys if key[0] or key[1]}) or sorted(set(keys))
     if len(every) < 2:
         return [Domain({}, runs, question)]
@@ -369,33 +350,20 @@ def domains(runs: "pd.DataFrame", question: Question = DEFAULT) -> list[Domain]:
     for position, key in enumerate(keys):
         if key in indices:
             indices[key].append(position)
-    names = (*DOMAIN_COLUMNS, _METRIC)
     return [
-        Domain({names[position]: key[position] for position in shown}, runs.iloc[indices[key]], question)
+        Domain({_DOMAIN[position]: key[position] for position in shown}, runs.iloc[indices[key]], question)
         for key in every
     ]
 
 
 def name_of(values: Mapping[str, Any]) -> str:
     """Return a name for some runs: the values alone for domain columns, `label_noise=0.5` for others."""
-    without_names = (*DOMAIN_COLUMNS, _METRIC)
-    return ", ".join(str(value) if column in without_names else f"{column}={value}" for column, value in values.items())
+    return ", ".join(str(value) if column in _DOMAIN else f"{column}={value}" for column, value in values.items())
 
 
 def domain_key(values: Mapping[str, Any]) -> tuple:
     """Return the data set, model family and metric of a part, None where unknown: the same for parts of one domain."""
-    return tuple(values.get(column) for column in (*DOMAIN_COLUMNS, _METRIC))
-
-
-def axes(runs: "pd.DataFrame", *, width: str = "num_params") -> list[str]:
-    """List the config columns, besides width, rho and seed, that have several values at one width of one domain."""
-    return list(dict.fromkeys(name for domain in split(runs, width=width).domains for name in domain.axes))
-
-
-def _dataset_and_model(row: dict[str, Any]) -> tuple[str, str]:
-    """Return the data set and the model family of a run, "" where it has none."""
-    dataset, model = (str(row[column]) if row.get(column) is not None else "" for column in DOMAIN_COLUMNS)
-    return dataset, model
+    return tuple(values.get(column) for column in _DOMAIN)
 
 
 def _key(row: dict[str, Any], names: list[str]) -> tuple:
@@ -414,10 +382,3 @@ def _sorted(keys: Iterable[tuple]) -> list[tuple]:
 
 def _run_key(row: dict[str, Any], width: str) -> tuple:
     return row[width], fields.effective_rho(row), row.get("seed")
-
-
-def _first_of_each(rows: list[dict[str, Any]], width: str) -> list[dict[str, Any]]:
-    seen: dict[tuple, dict[str, Any]] = {}
-    for row in rows:
-        seen.setdefault(_run_key(row, width), row)
-    return list(seen.values())

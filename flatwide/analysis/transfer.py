@@ -5,17 +5,14 @@ too. This is measured here for every part of a table: the loss of a width under 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import arms, comparisons, estimates, table, verdict
+from flatwide.analysis import arms, comparisons, estimates, table
 from flatwide.analysis.comparisons import Compared
 from flatwide.analysis.estimates import NONE, Estimate
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TRANSFERS, FAILS, OPEN, SAME_SETTINGS = "transfers", "does not transfer", "not decided", "the same settings"
 SHARE = 0.25  # of the gain of SAM at the width: the largest loss for which settings count as transferring
@@ -41,20 +38,19 @@ class Regret(NamedTuple):
     decision: str
 
 
-def regrets(compared: Compared, *, of_sam: bool = True) -> list[Regret]:
+def regrets(compared: Compared, *, is_sam: bool = True) -> list[Regret]:
     """Compute the regret of every width but the smallest.
 
     Args:
-      compared: `comparisons.TUNED` of a part.
-      of_sam: of SAM; else of the base.
+      compared: `comparisons.TUNED` of a part. is_sam: of SAM; else of the base.
     Equation: a(i), b(i) are the settings that all seeds but i choose at the smallest width and at this one; d[i] = the
-      metric at b(i) minus that at a(i), for seed i; regret = mean d, with the interval of
-      `estimates.score` for the settings of this width against one.
+      metric at b(i) minus that at a(i), for seed i; regret = mean d, with the interval of `estimates.score` for the
+      settings of this width against one.
     """
     first, *others = compared.widths
     all_regrets = []
     for pair in others:
-        source, here = (arms.sam if of_sam else arms.base for arms in (first, pair))
+        source, here = (arms.sam if is_sam else arms.base for arms in (first, pair))
         seeds = [seed for seed in here.seeds if seed in source.seeds]
         if len(seeds) >= 2:
             all_regrets.append(_regret(pair, source.at(seeds), here.at(seeds), max(pair.gain.value, 0.0) * SHARE))
@@ -65,13 +61,13 @@ def _regret(pair: arms.Comparison, source: arms.Arm, here: arms.Arm, margin: flo
     """Compute the regret of a width; both arms have the same seeds."""
     n = len(here.seeds)
     folds = np.vstack([estimates.leave_one_out(n), np.ones(n)])
-    of_source, of_here = (estimates.choose(arm.choices, folds) for arm in (source, here))
-    wanted = [source.settings[index] for index in of_source]
-    facts = {"num_params": pair.num_params, "carried": wanted[-1], "own": here.settings[of_here[-1]], "margin": margin}
+    at_source, at_here = (estimates.choose(arm.choices, folds) for arm in (source, here))
+    wanted = [source.settings[index] for index in at_source]
+    facts = {"num_params": pair.num_params, "carried": wanted[-1], "own": here.settings[at_here[-1]], "margin": margin}
     if any(setting not in here.settings for setting in wanted):  # not a candidate here: a run is missing or diverged
         return Regret(**facts, regret=NONE, decision=FAILS if wanted[-1] in here.diverged else OPEN)
     at = np.array([here.settings.index(setting) for setting in wanted])
-    if np.array_equal(at, of_here):
+    if np.array_equal(at, at_here):
         return Regret(**facts, regret=NONE, decision=SAME_SETTINGS)
     carried = here.values[np.arange(n), at[:-1]][:, None]
     there = arms.Arm(settings=({},), seeds=here.seeds, values=carried, choices=carried)
@@ -80,71 +76,32 @@ def _regret(pair: arms.Comparison, source: arms.Arm, here: arms.Arm, margin: flo
     return Regret(**facts, regret=regret, decision=decision)
 
 
+@table.Rows
 @table.for_table
-def regret_table(split: table.Split) -> "pd.DataFrame":
+def regret_table(split: table.Split) -> Iterator[dict[str, Any]]:
     """Compute the regret of every part, arm and width of a table split with tuned fields.
 
     Returns: one row for each part, arm ("SAM" or "base") and width but the smallest: the columns that distinguish
       parts, `arm`, `num_params`, `carried`, `own` (settings as text), `regret`, `regret_low`, `regret_high`, `margin`,
       `decision`.
     """
-    import pandas as pd
-
-    return pd.DataFrame([row for part in split.tuned for row in rows(part)])
-
-
-def rows(part: table.Part) -> list[dict[str, Any]]:
-    """Return the rows of `regret_table` for one part."""
-    return [
-        part.values
-        | {
-            "arm": arm,
-            "num_params": regret.num_params,
-            "carried": arms.settings_text(regret.carried),
-            "own": arms.settings_text(regret.own),
-            "regret": regret.regret.value,
-            "regret_low": regret.regret.low,
-            "regret_high": regret.regret.high,
-            "margin": regret.margin,
-            "decision": regret.decision,
-        }
-        for compared in part.comparisons
-        if compared.kind == comparisons.TUNED
-        for arm in ("SAM", "base")
-        for regret in regrets(compared, of_sam=arm == "SAM")
-    ]
+    for part in split.tuned:
+        yield from rows(part)
 
 
-class Curve(NamedTuple):
-    """The gain by width of one part and comparison, with its trend."""
-
-    part: table.Part
-    comparison: Compared
-    slope: Estimate
-    verdict: verdict.Verdict
-
-    @property
-    def name(self) -> str:
-        """Return the name of the curve: its part and comparison."""
-        return ", ".join(filter(None, [self.part.name, self.comparison.kind]))
-
-
-@table.for_table
-def curves(split: table.Split, *, kinds: Sequence[str] = (comparisons.SAME, comparisons.TUNED)) -> list[Curve]:
-    """Fit the gain of every part and comparison against the size.
-
-    Args:
-      kinds: of the comparisons, from `comparisons.KINDS`.
-    Returns: one curve for each; curves with too few widths have NaN where a value is undefined.
-    """
-    return [
-        Curve(
-            part=part,
-            comparison=compared,
-            slope=estimates.slope(compared.scores),
-            verdict=verdict.verdict(compared.scores),
-        )
-        for part in split.tuned
-        for compared in part.comparisons
-        if compared.kind in kinds
-    ]
+def rows(part: table.Part) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `regret_table` for one part."""
+    for compared in part.comparisons:
+        for arm in ("SAM", "base") if compared.kind == comparisons.TUNED else ():
+            for regret in regrets(compared, is_sam=arm == "SAM"):
+                yield part.values | {
+                    "arm": arm,
+                    "num_params": regret.num_params,
+                    "carried": arms.settings_text(regret.carried),
+                    "own": arms.settings_text(regret.own),
+                    "regret": regret.regret.value,
+                    "regret_low": regret.regret.low,
+                    "regret_high": regret.regret.high,
+                    "margin": regret.margin,
+                    "decision": regret.decision,
+                }

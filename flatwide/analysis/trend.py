@@ -2,23 +2,19 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flatwide.analysis import estimates, gain, table
 from flatwide.analysis.estimates import Estimate
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 class PaperRule(NamedTuple):
     """The paper's claim that the gain grows with width, as read off its figures."""
 
-    gain_smallest: float = math.nan
-    gain_largest: float = math.nan
-    grows: bool = False  # gain_largest > gain_smallest
+    grows: bool = False  # the gain at the largest width exceeds that at the smallest
     num_rises: int = 0  # among the steps from one width to the next
     num_steps: int = 0
 
@@ -28,57 +24,35 @@ def trend(part: table.Part) -> Estimate:
     """Fit the corrected gain against the logarithm of the number of parameters, all widths alike.
 
     Returns: the mean over seeds of each seed's least-squares slope, per tenfold increase in parameters, with the
-      interval of `estimates.contrast`, over the widths with a gain and the seeds that have it at each of them; NaN
-      below two widths or (the interval) two seeds.
+      interval of `estimates.contrast`; NaN below two widths or (the interval) two seeds.
     """
     return estimates.slope(part.scores)
 
 
 @table.for_part
 def paper_rule(part: table.Part) -> PaperRule:
-    """Apply the paper's rule: the gain at the largest width exceeds that at the smallest.
-
-    The gain is that of the paper: with the best rho on the mean over seeds of the same metric that is compared.
-    """
-    rows = [row for row in gain.rows(_as_in_paper(part)) if math.isfinite(row["gain"])]
-    if len(rows) < 2:
+    """Apply the paper's rule to its gain: with the best rho on the mean over seeds of the metric that is compared."""
+    gains = [row["gain"] for row in gain.gain_by_width.rows(_as_in_paper(part)) if math.isfinite(row["gain"])]
+    rises = np.diff(gains)
+    if not len(rises):
         return PaperRule()
-    gains = [row["gain"] for row in rows]
-    return PaperRule(
-        gain_smallest=gains[0],
-        gain_largest=gains[-1],
-        grows=gains[-1] > gains[0],
-        num_rises=int(np.sum(np.diff(gains) > 0)),
-        num_steps=len(gains) - 1,
-    )
+    return PaperRule(grows=gains[-1] > gains[0], num_rises=int(np.sum(rises > 0)), num_steps=len(rises))
 
 
+@table.Rows
 @table.for_part
-def paper_bands(part: table.Part) -> "pd.DataFrame":
+def paper_bands(part: table.Part) -> Iterator[dict[str, Any]]:
     """Compute means and bands as in the paper's figures, for comparison with its numbers.
 
-    Returns: one row for each width and rho, base included as rho 0: the width, `num_params`, `rho`, `mean`, `std` (with
-      n - 1, which the paper's bands turn out to be), `standard_error` (which its text states), `num_seeds`.
+    Returns: the rows of `gain.by_rho` with `std` (with n - 1, which the paper's bands turn out to be; its text states
+      the standard error).
     """
-    import pandas as pd
-
-    rows = []
     for width in _as_in_paper(part).widths:
-        for rho, column in zip((0.0, *width.rhos), width.values.T, strict=True):
-            values = column[np.isfinite(column)]
-            mean = estimates.mean(values)
-            std = mean.error * math.sqrt(len(values))
-            row = {part.question.width: width.value, "num_params": width.num_params, "rho": rho}
-            row |= {"mean": mean.value, "std": std, "standard_error": mean.error, "num_seeds": len(values)}
-            rows.append(row)
-    return pd.DataFrame(rows)
+        for row in gain.by_rho(width, part.question.width):
+            yield row | {"std": row["standard_error"] * math.sqrt(row["num_seeds"])}
 
 
 def _as_in_paper(part: table.Part) -> table.Part:
     """Return the part with rho chosen by the metric that is compared."""
-    metric = part.question.metric
-    return (
-        part
-        if part.chosen_by == metric
-        else dataclasses.replace(part, question=part.question._replace(choose_by=metric))
-    )
+    question = part.question._replace(choose_by=part.question.metric)
+    return part if part.chosen_by == question.choose_by else dataclasses.replace(part, question=question)

@@ -54,8 +54,6 @@ def verdict(scores: Scores, *, level: float = 0.95) -> Verdict:
     width than at the smallest, and the trend does not rest on one width. It shrinks where all of these lie below zero.
     A slope alone would take a gain at the second-largest width only, or one failed small network, for growth.
     It peaks where the set of widths indistinguishable from the best one excludes both the smallest and the largest.
-
-    Cost: a few milliseconds.
     """
     if not estimates.span(scores.num_params) or len(scores.seeds) < 2:
         return Verdict()
@@ -65,17 +63,13 @@ def verdict(scores: Scores, *, level: float = 0.95) -> Verdict:
     rests_on = ()
     kind = PEAKS if peaks_at else NO_TREND
     if direction and not peaks_at:
-        rests_on = tuple(
-            size
-            for index, size in enumerate(scores.num_params)
-            if len(scores.num_params) > 2 and _is_needed(scores, index, slope, level=level)
-        )
-        words = {1: (GROWS, LARGER), -1: (SHRINKS, SMALLER)}[direction]
-        kind = words[bool(rests_on)]
+        needed = enumerate(scores.num_params if len(scores.num_params) > 2 else ())
+        rests_on = tuple(size for index, size in needed if _is_needed(scores, index, slope, level=level))
+        kind = {1: (GROWS, LARGER), -1: (SHRINKS, SMALLER)}[direction][bool(rests_on)]
     return Verdict(
         kind=kind,
         rise=rise,
-        p_value=_p_value(slope, rise),
+        p_value=1.0 if slope.value * rise.value <= 0 else max(slope.p_value, rise.p_value),
         rests_on=rests_on,
         peak=scores.num_params[int(scores.values.mean(axis=1).argmax())] if peaks_at else None,
         peaks_at=peaks_at,
@@ -106,11 +100,9 @@ def holm(every: Sequence[Scores], *, level: float = 0.95) -> list[Verdict]:
 
 
 def _is_needed(scores: Scores, width: int, slope: Estimate, *, level: float) -> bool:
-    """Whether, without a width, the trend is not shown and less than half of the slope remains.
-
-    Fewer widths make longer intervals, so the first condition alone would hold for most widths of a steady trend, whose
-    rise is smaller without one of its ends anyway.
-    """
+    """Whether, without a width, the trend is not shown and less than half of the slope remains."""
+    # Fewer widths make longer intervals, so the first condition alone would hold for most widths of a steady trend,
+    # whose rise is smaller without one of its ends anyway.
     rest = scores.only([index for index in range(len(scores.num_params)) if index != width])
     left = estimates.slope(rest, level=level)
     return not _direction(rest, left, estimates.rise(rest, level=level)) and left.value / slope.value < _MOST_LEFT
@@ -126,7 +118,3 @@ def _peak(scores: Scores, *, level: float) -> tuple[int, ...]:
     if is_in[0] or is_in[-1]:
         return ()
     return tuple(size for size, is_member in zip(scores.num_params, is_in, strict=True) if is_member)
-
-
-def _p_value(slope: Estimate, rise: Estimate) -> float:
-    return 1.0 if slope.value * rise.value <= 0 else max(slope.p_value, rise.p_value)

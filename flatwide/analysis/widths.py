@@ -1,18 +1,15 @@
 """The runs of each width as arrays: one row per seed, one column per rho."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flatwide import registry
 from flatwide.analysis import arms, estimates, fields
 from flatwide.columns import COLLAPSED, RESULT_FIELDS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,9 +42,7 @@ class Width:
     @cached_property
     def best(self) -> int | None:
         """The index in `rhos` of the best candidate by its mean over seeds, the smallest of ties."""
-        if not self.candidates:
-            return None
-        return self.candidates[int(estimates.choose(self.choices[:, [1 + index for index in self.candidates]]))]
+        return self.candidates[int(estimates.choose(self.sam.choices))] if self.candidates else None
 
     @property
     def best_rho(self) -> float:
@@ -65,56 +60,45 @@ class Width:
         return self.sign * (self.values[:, 1:] - self.values[:, :1])
 
     @cached_property
-    def complete(self) -> "Width":
-        """The width with only the seeds that have every candidate rho, so that each chooses from the same values."""
-        columns = [1 + index for index in self.candidates]
-        whole = np.isfinite(self.choices[:, columns]).all(axis=1) & np.isfinite(self.values[:, columns]).all(axis=1)
-        return self.at(np.flatnonzero(whole))
+    def sam(self) -> arms.Arm:
+        """SAM at the candidates; NaN where a seed lacks one."""
+        return self._arm([1 + column for column in self.candidates], range(len(self.seeds)), self.values)
+
+    @cached_property
+    def complete(self) -> arms.Arm:
+        """SAM at the candidates over the seeds that have all of them, so that each chooses from the same values."""
+        whole = np.isfinite(self.sam.values).all(axis=1) & np.isfinite(self.sam.choices).all(axis=1)
+        return self.sam.at([self.seeds[row] for row in np.flatnonzero(whole)])
 
     @cached_property
     def comparison(self) -> arms.Comparison:
         """The comparison of SAM with its base over the seeds that have every candidate rho."""
-        return self.compared(self.candidates)
+        return self.compared(self.values)
 
-    def compared(self, columns: Sequence[int], values: np.ndarray | None = None) -> arms.Comparison:
-        """Compare SAM at some radii, by their index, with the base, over the seeds that have all of these.
+    def compared(self, values: np.ndarray, *, is_metric: bool = True) -> arms.Comparison:
+        """Compare SAM at the candidates with the base, over the seeds that have all of these.
 
         Args:
-          values: shaped like `values`, compared instead of the metric, larger meaning more; None is the metric.
+          values: shaped like `values`, what is compared. is_metric: whether it is the metric; else larger is more.
         """
-        numbers = self.values if values is None else values
-        at = [1 + column for column in columns]
-        is_whole = np.isfinite(numbers[:, [0, *at]]).all(axis=1) & np.isfinite(self.choices[:, at]).all(axis=1)
-        rows = np.flatnonzero(is_whole)
-        seeds = tuple(self.seeds[row] for row in rows)
-        base, sam = (
-            arms.Arm(
-                settings=settings, seeds=seeds, values=numbers[rows][:, these], choices=self.choices[rows][:, these]
-            )
-            for settings, these in ((({},), [0]), (tuple({"rho": self.rhos[column]} for column in columns), at))
-        )
-        return arms.Comparison(
-            width=self.value,
-            num_params=self.num_params,
-            base=base,
-            sam=sam,
-            sign=self.sign if values is None else 1,
-            resolution=self.resolution if values is None else 0.0,
-        )
+        at = [1 + column for column in self.candidates]
+        is_whole = np.isfinite(values[:, [0, *at]]).all(axis=1) & np.isfinite(self.choices[:, at]).all(axis=1)
+        base, sam = (self._arm(columns, np.flatnonzero(is_whole), values) for columns in ([0], at))
+        sign, resolution = (self.sign, self.resolution) if is_metric else (1, 0.0)
+        return arms.Comparison(self.value, self.num_params, base, sam, sign=sign, resolution=resolution)
 
-    def at(self, rows: Iterable[int]) -> "Width":
-        """Return only some of the seeds, by their row."""
-        rows = list(rows)
-        return dataclasses.replace(
-            self,
+    def _arm(self, columns: Sequence[int], rows: Sequence[int] | np.ndarray, values: np.ndarray) -> arms.Arm:
+        """Return some columns of some seeds as an arm."""
+        return arms.Arm(
+            settings=tuple({"rho": self.rhos[column - 1]} if column else {} for column in columns),
             seeds=tuple(self.seeds[row] for row in rows),
-            values=self.values[rows],
-            choices=self.choices[rows],
-            collapsed=None if self.collapsed is None else self.collapsed[rows],
+            values=values[rows][:, columns],
+            choices=self.choices[rows][:, columns],
+            tried=tuple({"rho": rho} for rho in self.rhos),
         )
 
 
-def arrange(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> list[Width]:
+def arrange(runs: fields.Frame, *, width: str, metric: str, choose_by: str) -> list[Width]:
     """Arrange the completed runs by width, the smallest first.
 
     Args:
@@ -139,14 +123,13 @@ def arrange(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) ->
     groups: dict[Any, list[dict[str, Any]]] = {}
     for run in done:
         groups.setdefault(run[width], []).append(run)
-    arranged = [
-        _width(_by_rho_and_seed(group, f"{width}={value}", runs), f"{width}={value}", value, metric, choose_by, signs)
-        for value, group in groups.items()
+    widths = [
+        _width(group, f"{width}={value}", runs, value, metric, choose_by, signs) for value, group in groups.items()
     ]
-    return sorted(arranged, key=lambda each: each.num_params)
+    return sorted(widths, key=lambda each: each.num_params)
 
 
-def choice_column(runs: "pd.DataFrame", *, metric: str = "test_metric") -> str:
+def choice_column(runs: fields.Frame, *, metric: str = "test_metric") -> str:
     """Return the column that rho is chosen by: the validation metric if every finished run has one, else `metric`."""
     name = "validation_metric"
     if name not in runs.columns or "status" not in runs.columns:
@@ -155,30 +138,24 @@ def choice_column(runs: "pd.DataFrame", *, metric: str = "test_metric") -> str:
     return name if have and all(have) else metric
 
 
-def _by_rho_and_seed(
-    runs: list[dict[str, Any]], where: str, table: "pd.DataFrame"
-) -> dict[tuple[float, int], dict[str, Any]]:
-    """Map each rho and seed to its only run."""
+def _width(
+    runs: list[dict[str, Any]],
+    where: str,
+    table: fields.Frame,
+    value: Any,
+    metric: str,
+    choose_by: str,
+    signs: dict[str, int],
+) -> Width:
+    """Arrange the runs of one width, which have a single run for each rho and seed."""
     run_at: dict[tuple[float, int], dict[str, Any]] = {}
     for run in runs:
         other = run_at.setdefault((run["rho"], run["seed"]), run)
         if other is not run:
             both = fields.records(table.iloc[[other["row_index"], run["row_index"]]])
             raise ValueError(_not_alike(*both, where=f"{where}, rho={run['rho']:g} and seed={run['seed']}"))
-    return run_at
-
-
-def _width(
-    run_at: dict[tuple[float, int], dict[str, Any]],
-    where: str,
-    value: Any,
-    metric: str,
-    choose_by: str,
-    signs: dict[str, int],
-) -> Width:
-    """Arrange the runs of one width."""
     rhos, seeds = sorted({0.0, *(rho for rho, _ in run_at)}), sorted({seed for _, seed in run_at})
-    counts = sorted({run["num_params"] for run in run_at.values()})
+    counts = sorted({run["num_params"] for run in runs})
     if len(counts) != 1:
         raise ValueError(f"{where} has networks of {counts} parameters; width='num_params' separates them.")
 
@@ -188,8 +165,7 @@ def _width(
 
     values, choices = array(metric), signs[choose_by] * array(choose_by)
     status = [[run_at.get((rho, seed), {}).get("status") for rho in rhos[1:]] for seed in seeds]
-    diverged = sum(run["status"] == "diverged" for run in run_at.values())
-    best_candidates, short = arms.whole_columns(values[:, 1:], choices[:, 1:], status)
+    candidates, short = arms.whole_columns(values[:, 1:], choices[:, 1:], status)
     return Width(
         value=value,
         num_params=counts[0],
@@ -197,12 +173,12 @@ def _width(
         rhos=tuple(rhos[1:]),
         values=values,
         choices=choices,
-        candidates=best_candidates,
+        candidates=candidates,
         short=short,
-        num_diverged=diverged,
+        num_diverged=sum(run["status"] == "diverged" for run in runs),
         sign=signs[metric],
         collapsed=array(COLLAPSED) == 1,
-        resolution=fields.resolution(list(run_at.values()), metric),
+        resolution=fields.resolution(runs, metric),
         has_base=(0.0 in {rho for rho, _ in run_at}),
     )
 

@@ -75,10 +75,16 @@ def _part(part: table.Part) -> tuple[str, str]:
     """Write the two sentences about a part, and the further ones; "" where there are none."""
     if part.not_learned:
         return f"No answer: {part.not_learned}.", ""
-    rows = [row for row in gain.corrected_rows(part) if math.isfinite(row["corrected_gain"])]
+    # The sentence names several widths, so their intervals hold jointly, as those of the headline.
+    joint = [width.comparison.gain.at(estimates.sidak(len(part.widths))) for width in part.widths]
+    rows = [
+        row | {"corrected_low": estimate.low, "corrected_high": estimate.high}
+        for row, estimate in zip(gain.corrected_gain.rows(part), joint, strict=True)
+        if math.isfinite(estimate.value)
+    ]
     units, base = part.units, part.base
     if not rows:
-        plain = [row for row in gain.rows(part) if math.isfinite(row["gain"])]
+        plain = [row for row in gain.gain_by_width.rows(part) if math.isfinite(row["gain"])]
         if not plain:
             return f"There is no gain yet: {_why_none(part.widths)}.", ""
         last = plain[-1]
@@ -119,11 +125,11 @@ def _growth(part: table.Part, rows: list[dict[str, Any]]) -> str:
     first, last = rows[0], rows[-1]
     if first["num_params"] == last["num_params"]:
         seeds = f"{int(last['corrected_num_seeds'])} seeds"
-        return f"{_subject(rows, rows, base, word)} is {_at(last, units)}, {seeds}, corrected for the choice of rho."
+        return f"{_subject(rows, rows, base, word)} is {_at(last, part)}, {seeds}, corrected for the choice of rho."
     subject = _subject(rows, [first, last], base, word)
     comma = "," if ":" in subject else ":"
     if not math.isfinite(slope.value):
-        ends = f"{_at(first, units)} and {_at(last, units)}"
+        ends = f"{_at(first, part)} and {_at(last, part)}"
         return (
             f"{subject} is {ends}: sizes within a tenth of each other show no trend (corrected for the choice of rho)."
         )
@@ -131,7 +137,7 @@ def _growth(part: table.Part, rows: list[dict[str, Any]]) -> str:
     if math.isfinite(slope.low):
         rate += f", 95 % interval {units.interval(slope.low, slope.high)}; {wording.rise(decided.rise, units, word)}"
         rate += f"; {slope.num_seeds} seeds"
-    ends = f"from {_at(first, units)} to {_at(last, units)}"
+    ends = f"from {_at(first, part)} to {_at(last, part)}"
     # A larger rho than those tried may help the largest network most.
     is_cut_off = decided.kind in (verdict.SHRINKS, verdict.SMALLER) and "high" in rho.grid_edge(part.widths[-1])
     tried = " at the radii tried" if is_cut_off else ""
@@ -153,14 +159,15 @@ def _subject(rows: list[dict[str, Any]], ends: list[dict[str, Any]], base: str, 
     return f"SAM {'does not help' if harms else 'is not shown to help'} {where}: its gain over {base}"
 
 
-def _at(row: dict[str, Any], units: metrics.Units) -> str:
-    ends = units.interval(row["corrected_low"], row["corrected_high"])
-    return f"{units.amount(row['corrected_gain'])} (95 % interval {ends}) at {int(row['num_params']):,} parameters"
+def _at(row: dict[str, Any], part: table.Part) -> str:
+    ends = part.units.interval(row["corrected_low"], row["corrected_high"])
+    which = "joint 95 % interval" if len(part.widths) > 1 else "95 % interval"
+    return f"{part.units.amount(row['corrected_gain'])} ({which} {ends}) at {int(row['num_params']):,} parameters"
 
 
 def _best(part: table.Part, *, sizes: list) -> str:
     """Write one sentence on the best rho at the widths that have a gain, and on which arm causes growth, if any."""
-    best = [row for row in rho.rows(part) if row[part.question.width] in sizes]
+    best = [row for row in rho.best_rho.rows(part) if row[part.question.width] in sizes]
 
     def describe(row: dict[str, Any]) -> str:
         low, high = row["best_rho_low"], row["best_rho_high"]

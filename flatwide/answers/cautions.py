@@ -307,8 +307,7 @@ def _grids(part: table.Part) -> Iterator[Caution]:
 def _fit(part: table.Part) -> Iterator[Caution]:
     if not {"train_loss", "train_metric"} & set(part.runs.columns):
         return
-    onset = interpolation.interpolation(part)
-    if np.isnan(onset.base):
+    if np.isnan(interpolation.fits_from(part)):
         yield Caution(
             "no_interpolation",
             "The base does not fit its training labels at the largest width; the study may end before the networks "

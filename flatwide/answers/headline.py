@@ -66,7 +66,7 @@ def _rows(part: table.Part) -> list[Row]:
     """Compute the row of each width; it has no interval where all runs of an arm diverged or there is one seed."""
     level = estimates.sidak(len(part.widths))
     rows = []
-    for plain, width in zip(gain.rows(part), part.widths, strict=True):
+    for plain, width in zip(gain.gain_by_width.rows(part), part.widths, strict=True):
         corrected = width.comparison.gain.at(level)
         is_alone = math.isnan(corrected.value)  # one seed: the plain gain, without an interval
         base, sam = (plain["base"], plain["sam"]) if is_alone else width.comparison.means

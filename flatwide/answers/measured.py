@@ -29,7 +29,7 @@ def sentence(widths_measured: Sequence[measured.Measured], quantity: Quantity, *
         f"for SAM at ρ = {at.best_rho:g} ({_effect(last, base)}, {seeds})."
     )
     trend_with_width = measured.change(widths_measured, comparison=comparison)
-    if trend_with_width.num_widths < 2 or not math.isfinite(trend_with_width.slope):
+    if trend_with_width.num_widths < 2 or not math.isfinite(trend_with_width.value):
         return text
     neutral = 1.0 if comparison == measured.RATIO else 0.0
     verdict = "shows no clear change with width"
@@ -44,7 +44,7 @@ def sentence(widths_measured: Sequence[measured.Measured], quantity: Quantity, *
     )
     reach += f", {trend_with_width.num_seeds} seeds"
     reach = reach if math.isfinite(trend_with_width.low) else ""
-    rate = f"{sign}{number.format(trend_with_width.slope)} per tenfold increase in parameters{reach}"
+    rate = f"{sign}{number.format(trend_with_width.value)} per tenfold increase in parameters{reach}"
     radii = sorted({each.width.best_rho for each in with_pairs})
     # A radius that grows with width flattens by itself: the reader must not attribute that to width.
     differs = f", with ρ from {radii[0]:g} to {radii[-1]:g}" if len(radii) > 1 else ""

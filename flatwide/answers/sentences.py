@@ -186,7 +186,7 @@ def _on_axis(parts: Sequence[table.Part], axis: str) -> str:
     return (
         f"{subject} {verb} {axis} ({listed}): {units.change(changes.change.value)}{per} from {first:g} to "
         f"{last:g} (95 % interval {units.interval(changes.change.low, changes.change.high)}{rise}; "
-        f"{over}, {changes.scores.shape[1]} seeds)."
+        f"{over}, {changes.change.num_seeds} seeds)."
     )
 
 

@@ -66,7 +66,7 @@ def _findings(split: table.Split) -> list[str]:
 
 
 def _over_base(split: table.Split, kind: str) -> Iterator[str]:
-    """Yield the gain at the largest width where both arms are tuned, or the base has as many gradients as SAM."""
+    """Yield the gain at the largest width where both arms are tuned, or at equal compute."""
     tune = split.question.tune
     if kind == comparisons.TUNED and not tune:
         return

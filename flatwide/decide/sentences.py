@@ -51,6 +51,6 @@ def _sentence(verdict: Verdict, design: Design, units: Units | None, num_questio
     )
 
 
-def _finalists(of_widths: Sequence[Arm]) -> str:
+def _finalists(by_width: Sequence[Arm]) -> str:
     """List the finalists of an arm at all widths."""
-    return ", ".join(dict.fromkeys(settings_text(setting) for arm in of_widths for setting in arm.settings))
+    return ", ".join(dict.fromkeys(settings_text(setting) for arm in by_width for setting in arm.settings))

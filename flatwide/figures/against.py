@@ -156,7 +156,7 @@ def corrected_gain(piece: Piece) -> list[Row] | None:
         comparison = width.comparison
         if comparison.is_usable and comparison.num_sam > 1:
             front = {"num_params": width.num_params, "of": "corrected"}
-            scores = zip(comparison.seeds, comparison.scored.scores.tolist(), strict=True)
+            scores = zip(comparison.seeds, comparison.scored.values[0].tolist(), strict=True)
             rows += [front | {"seed": seed, "gain": score} for seed, score in scores]
             gain = comparison.gain
             rows.append(front | {"gain": gain.value, "low": gain.low, "high": gain.high})

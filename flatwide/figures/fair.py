@@ -63,7 +63,7 @@ def line_of(comparison: Compared, name: str, color: str, *, factor: float) -> li
     scores = [
         {"num_params": pair.num_params, "gain": score, "seed": seed}
         for pair in comparison.widths
-        for seed, score in zip(pair.seeds, pair.scored.scores.tolist(), strict=True)
+        for seed, score in zip(pair.seeds, pair.scored.values[0].tolist(), strict=True)
     ]
     means = [
         {"num_params": pair.num_params, "gain": pair.gain.value, "low": pair.gain.low, "high": pair.gain.high}

@@ -1,7 +1,7 @@
 """All figures that a results table has data for, with captions for readers who have not read the paper.
 
 Runs of several domains (`analysis.table.domains`) have one figure of all domains, and figures for each. Axes other than
-width, rho and seed divide the runs into parts (`analysis.table.parts`); each part is a line or a panel. A figure has at
+width, rho and seed divide the runs into parts (`analysis.table.split`); each part is a line or a panel. A figure has at
 most six parts; with more there are several figures and an overview. With more than 24 parts there are only the overview
 and the figures against a numeric axis.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flatwide import paper
-from flatwide.analysis import fields, gain, rho, table
+from flatwide.analysis import estimates, fields, gain, rho, table
 from flatwide.analysis.widths import Width
 from flatwide.catalogue.entries import SECTIONS
 from flatwide.figures import study_curves
@@ -173,7 +173,7 @@ def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     rows = [
         {"part": piece.name} | {name: row[name] for name in names} | {"is_best": False}
         for piece in pieces
-        for row in gain.rows(piece.part)
+        for row in gain.gain_by_width.rows(piece.part)
         if np.isfinite(row["gain"])
     ]
     many = " There are too many settings for separate figures: select some of them."
@@ -196,12 +196,12 @@ def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     has_base = any(np.isfinite(width.values[:, 0]).any() for piece in group for width in piece.widths)
     for piece in group:
         part = piece.front
-        best += [part | row for row in rho.rows(piece.part)]
+        best += [part | row for row in rho.best_rho.rows(piece.part)]
         for width in piece.widths:
             for index, seed in enumerate(width.seeds):
-                scores = width.choices[index, [1 + candidate for candidate in width.candidates]]
-                if len(scores) and np.isfinite(scores).all():
-                    best_rho = width.at([index]).best_rho
+                choices = width.sam.choices[[index]]
+                if choices.size and np.isfinite(choices).all():
+                    best_rho = width.sam.settings[int(estimates.choose(choices))]["rho"]
                     seeds.append(part | {"num_params": width.num_params, "seed": seed, "best_rho": best_rho})
             rows += [part | row for row in _summaries(width, piece.names, has_base)]
     if len({row["rho"] for row in rows if row["rho"] > 0}) < 2:

@@ -115,7 +115,7 @@ def against_metric(
     table: Table,
     *,
     most_dots: int = MOST_DOTS,
-    correlations: Mapping[str, measured.Correlation],
+    correlations: Mapping[str, measured.Ends],
     metric: str = "test_metric",
     metric_name: str = "accuracy",
     name: str = "metric_by_measured",
@@ -153,7 +153,7 @@ def against_metric(
         dots = drawing.view(f"{index}_seeds", f"{index}_seeds").mark_circle(size=34)
         dots = dots.encode(x=x, y=y, color=drawing.color, opacity=drawing.opacity(0.6), **tips)
         dots.width, dots.height = 300, 220
-        dots.title = alt.Title(correlations[quantity].text, fontSize=13, fontWeight="normal")
+        dots.title = alt.Title(measured.correlation_text(correlations[quantity]), fontSize=13, fontWeight="normal")
         charts.append(dots)
     some = f", of {len(shown)} of the seeds" if len(shown) < len(seeds) else ""
     number = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"

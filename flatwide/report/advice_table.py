@@ -15,7 +15,7 @@ def advice_table(domain: table.Domain, *, are_ours: bool) -> KeyTable:
       are_ours: whether flatwide trained the runs, so that the note may name the command for other widths.
     """
     write, rows = domain.units, []
-    for part in advice.parts_of_domain(domain):
+    for part in advice.parts(domain):
         num_params = _TIMES * max(int(row["num_params"]) for row in fields.records(part.runs, ["num_params"]))
         recommendation = advice.advise(part, num_params=num_params)
         values = "; ".join(value.text for value in recommendation.values)

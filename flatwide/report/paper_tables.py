@@ -8,7 +8,7 @@ from flatwide.report.key_table import KeyTable, Row, is_missing
 
 
 def equal_compute(rows: list[Row], front: Front, write: Units, printed: list[Row]) -> KeyTable:
-    """Return the table of the gain over a base that computed as many gradients as SAM.
+    """Return the table of the gain over a base of equal compute.
 
     Args:
       printed: the same gains in the paper, where it has them.

@@ -22,6 +22,11 @@ UNREAD = "unread"
 # Fields that an identity lacks or changes for other reasons than a default value: the number of threads in effect,
 # values equal to what holds by default for a model, pruner or batch, and names of files.
 _NOT_COMPARED = {"threads", "layer_density", "num_blocks", "microbatch", "average_start", "optimizer", *MAY_BE_OWN}
+_COMPARED = {
+    name: list(field.default) if isinstance(field.default, tuple) else field.default
+    for name, field in SCHEMA.items()
+    if field.identity and name not in _NOT_COMPARED
+}
 
 
 def checksum(content: Mapping[str, Any]) -> str:
@@ -39,10 +44,8 @@ def edited(config: Mapping[str, Any]) -> str:
     identity, actual = config[IDENTITY], {**config, "rho": effective_rho(config)}
     actual["base_optimizer"] = base_optimizer(config)
     unread = {*config[UNREAD]} - {"rho", "base_optimizer"} if UNREAD in config else SCHEMA.keys() - {"rho", "seed"}
-    for name, field in SCHEMA.items():
-        if name not in actual or name in _NOT_COMPARED or not field.identity or (name in unread - identity.keys()):
-            continue
-        default = list(field.default) if isinstance(field.default, tuple) else field.default
-        if actual[name] != (expected := identity.get(name, default)):
+    unread -= identity.keys()
+    for name, default in _COMPARED.items():
+        if name in actual and name not in unread and actual[name] != (expected := identity.get(name, default)):
             return f"{name} is {json.dumps(actual[name])} and, in its identity, {json.dumps(expected)}"
     return ""

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import functools
 import io
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -208,7 +209,7 @@ def _read_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
     """Order the columns: run, status, the config fields, and all result fields, even if no run has them yet."""
     always = ["run", "status", *(name for name in RESULT_FIELDS if name != "versions")]
-    seen = dict.fromkeys([*always, *(name for row in rows for name in row)])
+    seen = dict.fromkeys(itertools.chain(always, *rows))
     result_order = {name: order for order, name in enumerate(RESULT_FIELDS)}
     order = {name: result_order.get(name.split(".")[0], -1) for name in seen}
     order |= {name: len(result_order) for name in seen if "." in name and order[name] == -1}  # measurements
@@ -220,12 +221,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings to names with dots, and write sequences as text."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
+        kind = type(value)  # of JSON, so never a subclass
+        if kind is dict:
             flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            value = tuple_text(value) if isinstance(value, list | tuple) else value
-            # All rows share their names and texts, of which JSON makes a copy for each run.
-            flat[sys.intern(f"{prefix}{name}")] = sys.intern(value) if isinstance(value, str) else value
+            continue
+        # All rows share their names and texts, of which JSON makes a copy for each run.
+        text = tuple_text(value) if kind is list else value if kind is str else None
+        flat[sys.intern(prefix + name)] = value if text is None else sys.intern(text)
     return flat
 
 
@@ -233,8 +235,9 @@ def _series(values: list[Any]) -> "pd.Series":
     """Convert a column to the narrowest dtype that holds it; a missing value is NA."""
     import pandas as pd
 
-    kinds = {type(value) for value in values if value is not None}
-    missing = any(value is None for value in values)
+    kinds = set(map(type, values))
+    missing = type(None) in kinds
+    kinds.discard(type(None))
     if kinds == {bool}:
         return pd.Series(values, dtype="boolean" if missing else "bool")
     if kinds == {int}:

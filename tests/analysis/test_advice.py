@@ -30,7 +30,7 @@ def made(*, exponent, gain=0.1, noise=0.002, seeds=6, rates=(), rhos=RHOS, sizes
 
 
 def advise(runs, num_params):
-    (part,) = advice.parts(table.split(runs))
+    (part,) = advice.parts(*table.split(runs).domains)
     return advice.advise(part, num_params=num_params)
 
 
@@ -62,7 +62,7 @@ def test_where_the_optimum_stands_still_it_is_carried_over():
 @pytest.mark.parametrize("rhos", [(0.0125, 0.025, 0.05, 0.1), (0.015, 0.03, 0.06, 0.12), (0.04, 0.08, 0.16)])
 def test_an_optimum_between_two_values_of_the_grid_is_in_the_interval(rhos):
     """And at the end of the grid, nothing is known of what lies beyond it."""
-    (part,) = advice.parts(table.split(made(exponent=0.0, rhos=rhos, noise=0.0002)))
+    (part,) = advice.parts(*table.split(made(exponent=0.0, rhos=rhos, noise=0.0002)).domains)
     (rho,) = advice.advise(part, num_params=SIZES[-1]).values
     assert rho.low <= 0.04 <= rho.high < 2 * rho.low * (1 + 1e-9)
     assert (rho.low == 0.04) == (rhos[0] == 0.04)

@@ -43,7 +43,7 @@ def apart(positions, table):
 
 
 def shown(slope_along):
-    return slope_along.low, slope_along.slope, slope_along.high
+    return slope_along.slope.low, slope_along.slope.value, slope_along.slope.high
 
 
 def test_the_base_along_sizes_is_a_line_for_each_seed():
@@ -51,12 +51,7 @@ def test_the_base_along_sizes_is_a_line_for_each_seed():
     base = runs[runs["rho"] == 0].pivot(index="num_params", columns="seed", values="test_metric")
     slope_along = along.trend(runs, "test_metric", along="num_params", arm="base")
     assert_allclose(shown(slope_along), apart(np.log10(SIZES), base.to_numpy()), rtol=1e-9)
-    assert (slope_along.num_seeds, slope_along.values, slope_along.is_log, slope_along.per_decade) == (
-        5,
-        SIZES,
-        False,
-        True,
-    )
+    assert (slope_along.slope.num_seeds, slope_along.values, slope_along.is_log) == (5, SIZES, False)
 
 
 def test_the_gain_is_scored_at_the_rho_of_the_other_seeds_and_widened():
@@ -73,11 +68,11 @@ def test_the_gain_is_scored_at_the_rho_of_the_other_seeds_and_widened():
 def test_label_noise_amplifies_the_slope():
     runs = study()
     slope_along = along.trend(runs, "test_metric", along="num_params", interaction="label_noise")
-    assert slope_along.low < 0.1 < slope_along.high  # as it was made: 0.1 a decade for one of label noise
-    assert slope_along.low > 0.05
+    assert slope_along.slope.low < 0.1 < slope_along.slope.high  # as it was made: 0.1 a decade for one of label noise
+    assert slope_along.slope.low > 0.05
     for level, slope in ((0.0, 0.02), (0.5, 0.07)):
         slope_of_level = along.trend(runs[runs["label_noise"] == level], "test_metric", along="num_params")
-        assert slope_of_level.slope == pytest.approx(slope, abs=0.005)
+        assert slope_of_level.slope.value == pytest.approx(slope, abs=0.005)
 
 
 def test_an_interaction_names_its_levels_and_takes_the_values_that_all_of_them_have():
@@ -95,8 +90,7 @@ def test_an_interaction_names_its_levels_and_takes_the_values_that_all_of_them_h
 def test_a_field_is_an_axis_as_it_is():
     runs = study(sizes=(1000,))
     slope_along = along.trend(runs, "test_metric", along="label_noise")
-    assert slope_along.slope == pytest.approx(0.1 * np.log10(1000 / 50), abs=0.01)
-    assert not slope_along.per_decade
+    assert slope_along.slope.value == pytest.approx(0.1 * np.log10(1000 / 50), abs=0.01)
 
 
 def test_a_positive_measurement_falls_by_a_factor_along_rho():
@@ -106,15 +100,15 @@ def test_a_positive_measurement_falls_by_a_factor_along_rho():
     slopes = [np.polyfit(RHOS, wide[seed], 1)[0] for seed in SEEDS]
     assert slope_along.is_log
     assert_allclose(shown(slope_along), interval(slopes), rtol=1e-9)
-    assert slope_along.high < 0
+    assert slope_along.slope.high < 0
 
 
 def test_seeds_that_some_value_lacks_are_left_out():
     runs = study(noises=(0.0,))
     runs = runs[(runs["seed"] != 3) | (runs["num_params"] != 100)]
-    assert along.trend(runs, "test_metric", along="num_params", arm="base").num_seeds == 4
+    assert along.trend(runs, "test_metric", along="num_params", arm="base").slope.num_seeds == 4
     alone = runs[runs["num_params"] == 100]
-    assert np.isnan(along.trend(alone, "test_metric", along="num_params").slope)
+    assert np.isnan(along.trend(alone, "test_metric", along="num_params").slope.value)
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,9 @@ def test_runs_that_are_not_done_belong_to_their_domain_and_damaged_ones_to_none(
 def test_parts_are_of_one_domain_each():
     noisy = study(label_noise=0.5)
     runs = pd.concat([study(label_noise=0.0), noisy, study("sphere", "OneHiddenLayer")], ignore_index=True)
-    names = [part.name for part in table.parts(runs)]
+    names = [part.name for part in table.split(runs).parts]
     assert names == ["digits, MLP, label_noise=0.0", "digits, MLP, label_noise=0.5", "sphere, OneHiddenLayer"]
-    assert table.axes(runs) == ["label_noise"]
+    assert [name for domain in table.split(runs).domains for name in domain.axes] == ["label_noise"]
 
 
 def test_domains_are_not_compared_as_if_they_were_widths():

@@ -108,9 +108,9 @@ def kinds(num_seeds, num_rhos, num_base=1, num=1500):
 def test_the_interval_covers_as_often_as_it_says(num_seeds, num_rhos, num_base):
     for name, base, sam, truth in kinds(num_seeds, num_rhos, num_base):
         scored = estimates.score(Side(base, base), Side(sam, sam))
-        reach = np.sqrt((scored.variance + scored.excess) / num_seeds) * scipy.stats.t.ppf(0.975, scored.degrees)
+        reach = np.sqrt((scored.variances + scored.excesses) / num_seeds) * scipy.stats.t.ppf(0.975, scored.degrees)
         chosen = truth[estimates.choose(sam)]
-        assert 0.92 < np.mean(abs(scored.scores.mean(axis=-1) - chosen) <= reach) < 0.99, name
+        assert 0.92 < np.mean(abs(scored.values.mean(axis=-1) - chosen) <= reach) < 0.99, name
 
 
 @pytest.mark.parametrize("num_base", [1, 3])
@@ -128,7 +128,7 @@ def test_the_slope_covers_as_often_as_it_says(num_seeds, num_base):
         scored = estimates.score(Side(base, base), Side(sam, sam))
         hits = []
         for study in range(600):
-            arrays = (scored.scores[study], scored.variance[study], scored.excess[study], scored.degrees[study])
+            arrays = (scored.values[study], scored.variances[study], scored.excesses[study], scored.degrees[study])
             scores = estimates.Scores(tuple(sizes), tuple(range(num_seeds)), *arrays)
             hits.append(estimates.contrast(scores, estimates.slope_weights(sizes)).sign == 0)
         covered[name] = np.mean(hits)
@@ -165,7 +165,7 @@ def test_a_setting_that_fails_now_and_then_does_not_count_as_noise():
     failing = np.array([[-60.0], [-1.0], [-30.0]])
     alone = estimates.score(Side(base, base), Side(good, good))
     beside = estimates.score(Side(base, base), Side(*[np.hstack([good, failing])] * 2))
-    assert_allclose(alone.variance, beside.variance)
+    assert_allclose(alone.variances, beside.variances)
     assert_allclose(alone.degrees, beside.degrees)
 
 
@@ -271,7 +271,7 @@ def test_a_hopeless_setting_changes_nothing(drawn):
 def test_a_part_alone_gives_what_it_gives_within_the_whole_table(drawn):
     runs, other = tied(drawn), tied((*drawn[:3], drawn[3] ^ 1))
     whole = pd.concat([runs.assign(label_noise=0.0), other.assign(label_noise=0.5)], ignore_index=True)
-    first, second = table.parts(whole)
+    first, second = table.split(whole).parts
     assert corrected(first).tolist() == corrected(runs).tolist()
     assert corrected(second).tolist() == corrected(other).tolist()
 
@@ -281,7 +281,7 @@ def test_a_part_alone_gives_what_it_gives_within_the_whole_table(drawn):
 def test_a_second_domain_changes_no_other(drawn):
     runs = tied(drawn).assign(dataset="digits", model="MLP", metric_name="accuracy")
     whole = pd.concat([runs, runs.assign(dataset="mnist"), runs.assign(dataset="cifar10")], ignore_index=True)
-    parts = table.parts(whole)
+    parts = table.split(whole).parts
     assert [part.name for part in parts] == ["cifar10", "digits", "mnist"]
     assert all(corrected(part).tolist() == corrected(runs).tolist() for part in parts)
 

@@ -51,16 +51,9 @@ def test_the_interval_of_the_onset_is_that_of_a_mean():
     reach = scipy.stats.t.ppf((1 + math.sqrt(0.95)) / 2, SEEDS - 1) * scipy.stats.sem(values)
     expected = values.mean() + np.array([-reach, 0, reach])
     assert_allclose(np.log10([estimate.onset_low, estimate.onset, estimate.onset_high]), expected)
-    assert (estimate.largest_gain, estimate.members, estimate.peak_low, estimate.peak_high) == (
-        1000,
-        (1000,),
-        100,
-        10_000,
-    )
-    assert_allclose(
-        [estimate.ratio_low, estimate.ratio, estimate.ratio_high],
-        [100 / estimate.onset_high, 1000 / estimate.onset, 10_000 / estimate.onset_low],
-    )
+    assert (estimate.largest_gain, estimate.peak_low, estimate.peak_high) == (1000, 100, 10_000)
+    expected = [100 / estimate.onset_high, 10_000 / estimate.onset_low]
+    assert_allclose([estimate.ratio_low, estimate.ratio_high], expected)
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ def runs(tmp_path_factory):
 
 
 def test_a_base_run_serves_every_value_of_an_own_variants_field(runs):
-    assert table.axes(runs) == ["stretch"]
-    parts = table.parts(runs)
+    assert [name for domain in table.split(runs).domains for name in domain.axes] == ["stretch"]
+    parts = table.split(runs).parts
     assert [part.values for part in parts] == [{"stretch": 1.0}, {"stretch": 2.0}]
     assert [sorted(part.runs["rho"]) for part in parts] == [[0.0, 0.0, 0.1, 0.1]] * 2
 

@@ -47,7 +47,7 @@ def test_each_seed_is_scored_at_the_radius_of_the_others():
     table = np.array([[1.0, 0.0], [0.0, 0.9], [0.0, 0.9]])
     cell = ranking.Block(name="one", base=np.zeros(3), rules={"a": table}, radii={"a": (0.1, 0.2)})
     compared = ranking.compared(cell, "a")
-    scores, radius = compared.scored.scores, compared.sam.settings[compared.chosen[1]]["rho"]
+    scores, radius = compared.scored.values[0], compared.sam.settings[compared.chosen[1]]["rho"]
     assert scores.tolist() == [0.0, 0.0, 0.0]  # the others of seed 0 choose 0.2; those of 1 and 2 choose 0.1
     assert radius == 0.2
 

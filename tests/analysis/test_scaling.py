@@ -157,7 +157,7 @@ def test_products_of_two_seeds_have_no_noise_in_their_mean():
             sizes=np.array([cell.num_params for cell in cells], float),
             examples=np.full(len(cells), 100),
             seeds=tuple(range(num_seeds)),
-            values=np.array([cell.comparison.scored.scores for cell in cells]),
+            values=np.array([cell.comparison.scored.values[0] for cell in cells]),
             pairs=np.array([scaling._pairs(cell.comparison, cell.comparison.seeds) for cell in cells]),
             stretch=1.0,
             onsets={100: {}},

@@ -88,9 +88,9 @@ def test_one_seed_one_width_and_nothing():
 
 def test_other_axes_are_parts_with_an_answer_each():
     runs = pd.concat([study(label_noise=0.0), study(slope=0.1, label_noise=0.5)], ignore_index=True)
-    assert table.axes(runs) == ["label_noise"]
-    assert [part.name for part in table.parts(runs)] == ["label_noise=0.0", "label_noise=0.5"]
-    assert [len(part.runs) for part in table.parts(runs)] == [60, 60]
+    assert [name for domain in table.split(runs).domains for name in domain.axes] == ["label_noise"]
+    assert [part.name for part in table.split(runs).parts] == ["label_noise=0.0", "label_noise=0.5"]
+    assert [len(part.runs) for part in table.split(runs).parts] == [60, 60]
     paragraphs = answer.answer(runs).split("\n\n")
     assert [text.split(":")[0] for text in paragraphs[:2]] == ["label_noise=0.0", "label_noise=0.5"]
     result = summary.summary(runs)
@@ -101,7 +101,7 @@ def test_base_runs_serve_every_variant_of_sam():
     runs = study(sam_variant="normalized")
     other = study(sam_variant="adaptive")
     both = pd.concat([runs, other[other["rho"] > 0]], ignore_index=True)
-    result = table.parts(both)
+    result = table.split(both).parts
     assert [part.name for part in result] == ["sam_variant=adaptive", "sam_variant=normalized"]
     assert [len(part.runs) for part in result] == [60, 60]
     assert "grows with width" in answer.answer(both)
@@ -111,7 +111,7 @@ def test_runs_without_a_mask_serve_every_pruner():
     dense = study(pruner="none", sparsity=0.0)
     pruned = [study(pruner=name, sparsity=0.5)[lambda t: t["num_params"] > 100] for name in ("random", "snip")]
     runs = pd.concat([dense[dense["num_params"] == 100], *pruned], ignore_index=True)
-    result = table.parts(runs)
+    result = table.split(runs).parts
     assert [part.name for part in result] == ["pruner=random", "pruner=snip"]
     assert [len(part.runs) for part in result] == [60, 60]
     assert len(summary.summary(runs).query("row == 'width'")) == 6
@@ -120,35 +120,37 @@ def test_runs_without_a_mask_serve_every_pruner():
 def test_at_a_fixed_width_runs_without_a_mask_are_a_part_of_their_own():
     pruned = [study(pruner=name, sparsity=0.5) for name in ("random", "snip")]
     runs = pd.concat([study(pruner="none", sparsity=0.0), *pruned], ignore_index=True)
-    result = [part.name for part in table.parts(runs)]
+    result = [part.name for part in table.split(runs).parts]
     assert sorted(result) == ["pruner=random, sparsity=0.5", "pruner=snip, sparsity=0.5", "sparsity=0.0"]
 
 
 def test_base_optimizers_are_parts_also_where_the_base_has_another_name():
     adam = study(base_optimizer="adam")
     adam.loc[adam["rho"] == 0, ["optimizer", "base_optimizer"]] = ["adam", "sgd"]
-    result = table.parts(pd.concat([study(), adam], ignore_index=True))
+    result = table.split(pd.concat([study(), adam], ignore_index=True)).parts
     assert [part.name for part in result] == ["base_optimizer=adam", "base_optimizer=sgd"]
     assert [len(part.runs) for part in result] == [60, 60]
 
 
 def test_parts_need_no_pairs_with_paired_false():
     runs = study().query("rho > 0 or num_params > 100")
-    assert [len(part.runs) for part in table.parts(runs)] == [40]
+    assert [len(part.runs) for part in table.split(runs).parts] == [40]
     assert [len(part.runs) for part in table.split(runs).domains[0].every_part] == [55]
 
 
 def test_a_column_that_is_set_aside_is_no_axis():
     noted = study().assign(**{"aside.node": lambda t: t["run"]})
-    assert table.axes(noted) == []
-    assert table.axes(noted.rename(columns={"aside.node": "node"})) == ["node"]
+    assert [name for domain in table.split(noted).domains for name in domain.axes] == []
+    assert [
+        name for domain in table.split(noted.rename(columns={"aside.node": "node"})).domains for name in domain.axes
+    ] == ["node"]
 
 
 def test_a_repeated_run_counts_once():
     runs = study()
     copies = runs[runs["seed"] == 0].assign(run=lambda rows: rows["run"] + "-again", test_metric=0.0)
     both = pd.concat([runs, copies], ignore_index=True)
-    (part,) = table.parts(both)
+    (part,) = table.split(both).parts
     assert list(part.runs["run"]) == list(runs["run"])
     assert table.domains(both)[0].num_repeats == len(copies)
     assert table.domains(runs)[0].num_repeats == 0
@@ -168,7 +170,7 @@ def test_the_answer_claims_no_more_than_it_knows():
     assert answer.answer(worse).startswith("SAM does not help at any width here")
     errors = study(metric_name="error", higher_is_better=False)
     errors["test_metric"] = 1 - errors["test_metric"]
-    assert "less error (95 % interval" in answer.answer(errors)
+    assert "less error (joint 95 % interval" in answer.answer(errors)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_missing_seeds_are_a_caution():
 
 def test_what_goes_along_with_the_width_is_no_axis():
     runs = study().assign(sparsity=lambda t: np.log10(t["num_params"]) / 10)
-    assert table.axes(runs) == []
+    assert [name for domain in table.split(runs).domains for name in domain.axes] == []
     assert "mixed_configs" not in names(cautions.cautions(runs))
     mixed = study().assign(learning_rate=lambda t: t["num_params"] / 1e5)
     assert "mixed_configs" in names(cautions.cautions(mixed))

@@ -1,10 +1,10 @@
-"""Regret and curves on tables whose optimum is known."""
+"""Regret and slopes of tuned arms on tables whose optimum is known."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import comparisons, convert, table, transfer, verdict
+from flatwide.analysis import comparisons, convert, estimates, table, transfer, verdict
 
 SIZES = (1_000, 4_000, 16_000, 64_000)
 RATES, RHOS = (0.025, 0.05, 0.1, 0.2), (0.1, 0.2, 0.4)
@@ -48,7 +48,7 @@ def test_a_rate_that_moves_costs_what_the_table_says():
 
 
 def test_the_base_has_a_regret_of_its_own():
-    all_regrets = regrets(made(shift=1), of_sam=False)
+    all_regrets = regrets(made(shift=1), is_sam=False)
     assert all_regrets[0].own == {"learning_rate": 0.05}
     assert all_regrets[0].regret.low < 0.02 < all_regrets[0].regret.high
 
@@ -78,7 +78,7 @@ def test_the_table_has_both_arms():
     assert rows["carried"].iloc[0] == "rho=0.2 learning_rate=0.1"
 
 
-def test_curves_share_their_weights():
+def test_the_slope_of_tuned_arms():
     runs = pd.concat(
         [
             made(shift=0, growth=growth, noise=noise).assign(parameterization=name)
@@ -86,11 +86,16 @@ def test_curves_share_their_weights():
         ],
         ignore_index=True,
     )
-    curves = transfer.curves(runs, tune=("learning_rate",), kinds=(comparisons.TUNED,))
-    by_name = {curve.name: curve for curve in curves}
-    standard, mup = (by_name[f"parameterization={name}, tuned"] for name in ("standard", "mup"))
+    tuned = {
+        part.name: compared.scores
+        for part in table.split(runs, tune=("learning_rate",)).tuned
+        for compared in part.comparisons
+        if compared.kind == comparisons.TUNED
+    }
+    standard, mup = (tuned[f"parameterization={name}"] for name in ("standard", "mup"))
     per_decade = 0.05 / np.log10(4)
-    assert standard.slope.value == pytest.approx(per_decade, abs=0.002)
-    assert standard.verdict.kind == verdict.GROWS
-    assert mup.slope.low < 0 < mup.slope.high
-    assert mup.verdict.kind == verdict.NO_TREND
+    assert estimates.slope(standard).value == pytest.approx(per_decade, abs=0.002)
+    assert verdict.verdict(standard).kind == verdict.GROWS
+    slope = estimates.slope(mup)
+    assert slope.low < 0 < slope.high
+    assert verdict.verdict(mup).kind == verdict.NO_TREND

@@ -9,6 +9,7 @@ import scipy.stats
 from numpy.testing import assert_allclose
 
 from flatwide.analysis import decomposition, estimates, interpolation, trend
+from flatwide.analysis.estimates import Side
 
 SIZES = (10, 100, 1000)
 # base, rho 0.1 for each width and two seeds: gains (1, 0), (2, 1), (4, 4)
@@ -53,7 +54,7 @@ def test_one_width_or_one_seed():
 
 
 def test_the_papers_rule():
-    assert trend.paper_rule(long_table(VALUES)) == (0.5, 4, True, 2, 2)
+    assert trend.paper_rule(long_table(VALUES)) == (True, 2, 2)
     assert not trend.paper_rule(long_table(VALUES[::-1])).grows
     bands = trend.paper_bands(long_table(VALUES)).iloc[0]
     assert (bands["mean"], bands["std"], bands["rho"]) == (5, 0, 0)
@@ -90,7 +91,7 @@ def test_noise_is_no_decline_of_the_base(num_seeds, num_widths):
     """Measured from the width where it is best by chance, 5 to 10 % of tables would significantly decline."""
     base = np.random.default_rng(num_widths).normal(size=(4000, num_seeds, num_widths))
     base = base[base.mean(axis=1).argmax(axis=1) < num_widths - 1]
-    declines = decomposition.at_best_width(base, base) - base[..., -1]
+    declines = estimates.cross_fit(Side(base, base)) - base[..., -1]
     reach = math.sqrt(estimates.inflation(num_seeds, num_widths)) * scipy.stats.t.ppf(0.975, num_seeds - 1)
     low = declines.mean(axis=1) - reach * scipy.stats.sem(declines, axis=1)
     assert np.sum(low > 0) / 4000 < 0.035
@@ -99,20 +100,18 @@ def test_noise_is_no_decline_of_the_base(num_seeds, num_widths):
 def test_each_seed_counts_from_where_the_others_base_is_best():
     # Seeds 1 and 2 say the second width for seed 0; seeds 0 and 2 the first for seed 1; seeds 0 and 1 the first.
     base = np.array([[9.0, 1, 0], [1, 9, 0], [3, 4, 0]])
-    assert_allclose(decomposition.at_best_width(base, base), [1, 1, 3])
+    assert_allclose(estimates.cross_fit(Side(base, base)), [1, 1, 3])
     values = np.stack([base, base], axis=2).transpose(1, 0, 2)
     slopes_found = decomposition.decompose(long_table(values))
     assert list(slopes_found["num_params"]) == [100, 1000]
     assert slopes_found["base_decline"].iloc[-1] == pytest.approx(5 / 3)
 
 
-def test_interpolation_against_the_rise():
+def test_where_interpolation_begins():
     runs = long_table(VALUES, metric_name="accuracy")
     runs["train_metric"] = np.where(runs["num_params"] * (1 + (runs["rho"] == 0)) >= 200, 1.0, 0.9)
     runs["train_loss"] = 0.5
-    slopes_found = interpolation.interpolation(runs)
-    assert (slopes_found.base, slopes_found.sam, slopes_found.largest_gain) == (100, 1000, 1000)
-    assert slopes_found.steepest_rise == pytest.approx(math.sqrt(100 * 1000))
+    assert [interpolation.fits_from(runs, arm=arm) for arm in ("base", "sam")] == [100, 1000]
     fit = interpolation.training_fit(runs)
     assert list(fit["sam_interpolates"]) == [0, 0, 1]
     assert list(fit["base_train_metric"]) == [0.9, 1, 1]
@@ -126,20 +125,19 @@ def test_interpolation_begins_where_more_than_half_of_the_seeds_do(num_fitting, 
     fits = (runs["num_params"] >= 1000) | ((runs["num_params"] == 100) & (runs["seed"] < num_fitting))
     runs["train_metric"] = np.where(fits, 1.0, 0.5)
     runs["train_loss"] = 0.5
-    slopes_found = interpolation.interpolation(runs)
-    assert (slopes_found.base, slopes_found.sam) == (onset, onset)
+    assert [interpolation.fits_from(runs, arm=arm) for arm in ("base", "sam")] == [onset, onset]
 
 
 def test_interpolation_that_ends_again_has_not_begun():
     values = np.random.default_rng(0).normal(size=(3, 4, 2))
     runs = long_table(values, metric_name="accuracy").assign(train_loss=0.5)
     runs["train_metric"] = np.where(runs["num_params"] == 100, 0.5, 1.0)
-    assert interpolation.interpolation(runs).base == 1000
+    assert interpolation.fits_from(runs) == 1000
     runs["train_metric"] = np.where(runs["num_params"] == 1000, 0.5, 1.0)
-    assert math.isnan(interpolation.interpolation(runs).base)
+    assert math.isnan(interpolation.fits_from(runs))
 
 
 def test_other_metrics_interpolate_by_their_loss():
-    assert interpolation.interpolates({"metric_name": "loss", "train_metric": 0.0, "train_loss": 0.02}) is False
-    assert interpolation.interpolates({"metric_name": "loss", "train_loss": 0.01}) is True
-    assert interpolation.interpolates({"metric_name": "accuracy"}) is None
+    assert interpolation._gap({"metric_name": "loss", "train_metric": 0.0, "train_loss": 0.02}) > 0
+    assert interpolation._gap({"metric_name": "loss", "train_loss": 0.01}) <= 0
+    assert interpolation._gap({"metric_name": "accuracy"}) is None

@@ -78,8 +78,8 @@ def test_where_lower_is_better_the_unit_says_less_and_more(metric):
     table["test_loss"] = table["test_metric"]
     text = answer.answer(table, metric=metric)
     name = {"test_metric": "error", "test_loss": "loss"}[metric]
-    assert re.search(rf"from 0\.\d+ more {name} \(95 % interval -", text)
-    assert re.search(rf"to 1\.\d+ less {name} \(95 % interval \+", text)
+    assert re.search(rf"from 0\.\d+ more {name} \(joint 95 % interval -", text)
+    assert re.search(rf"to 1\.\d+ less {name} \(joint 95 % interval \+", text)
     assert f" of {name} per tenfold increase in parameters" in text
 
 

@@ -38,7 +38,7 @@ def series_of(runs, names=("top_eigenvalue", "edge_of_stability"), **options):
 
 def drawn(runs, *names, **options):
     """Return the figures of edges by name."""
-    (part,) = table.parts(runs)
+    (part,) = table.split(runs).parts
     piece = pieces.arrange(part)
     assert piece is not None
     look = pieces.Look(

@@ -183,7 +183,7 @@ def test_the_correlation_is_printed_above_its_plot():
         | {"is_best": False}
         for k in range(3)
     ]
-    correlations = {TOP: measured.Correlation(-1.0, float("nan"), float("nan"), 1, 1)}
+    correlations = {TOP: measured.Ends(-1.0, float("nan"), float("nan"), 1, 1)}
     spec = charts.against_metric(rows, correlations=correlations).to_dict()
     assert spec["concat"][0]["title"]["text"] == "rank correlation -1.00"
     assert [row["value"] for row in spec["datasets"]["metric_by_measured_0_seeds"]] == [90, 91, 92]

@@ -150,8 +150,8 @@ def four_columns(metric):
 def test_a_metric_without_a_name_has_no_unit():
     higher = answer.answer(from_columns(four_columns("metric"), metric="metric"))
     lower = answer.answer(from_columns(four_columns("metric"), metric="metric", higher_is_better=False))
-    assert "+0.1000 (95 % interval" in higher
-    assert re.search(r"0\.\d{4} (lower|higher) \(95 % interval", lower)
+    assert "+0.1000 (joint 95 % interval" in higher
+    assert re.search(r"0\.\d{4} (lower|higher) \(joint 95 % interval", lower)
     for text in (higher, lower):
         assert "metric" not in text.replace("test metric", "")
 

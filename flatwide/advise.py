@@ -40,8 +40,6 @@ def command(arguments: list[str]) -> str:
     """
     parser = _parser()
     flags = parser.parse_args(arguments)
-    if flags.help:
-        return parser.format_help().rstrip()
     if not flags.workdir or not flags.at:
         parser.error("expected a work directory, and a width with --at")
     assignments = []

@@ -86,8 +86,6 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
     """
     parser = _parser()
     flags = parser.parse_args(arguments)
-    if flags.help:
-        return parser.format_help().rstrip(), 0
     if not flags.workdir or not flags.rules:
         parser.error("expected --workdir and --rules")
     for name, least, reason in (("workers", 1, ""), ("seeds", 2, ", for intervals")):

@@ -33,31 +33,20 @@ _SIZE, _TIMES = 4096, 10  # of the timed product
 _ANSWER_SECONDS = 10.0  # of Slurm
 
 
-def read(arguments: Sequence[str]) -> tuple[Path, Path | None] | None:
-    """Read the command line: the work directory, and the data folder or None; None for `--help`.
+def read(arguments: Sequence[str]) -> tuple[Path, Path | None]:
+    """Read the command line: the work directory, and the data folder or None.
 
     Raises: ConfigError.
     """
-    given = _parser().parse_args(arguments)
-    if given.help:
-        return None
+    parser = FlagParser(_USAGE, description=__doc__ or "", example="python main.py doctor runs")
+    parser.add_argument("workdir", nargs="?", default=".", metavar="W", help="folder of work directories (default: .)")
+    parser.add_argument("--data_dir", metavar="D", help="folder of the data")
+    given = parser.parse_args(arguments)
     folders = Path(given.workdir), Path(given.data_dir) if given.data_dir else None
     for name, folder in zip(("W", "--data_dir"), folders, strict=True):
         if folder is not None and not folder.is_dir():
             raise ConfigError([f"{name}={str(folder)!r}: expected a folder that exists."])
     return folders
-
-
-def help_text() -> str:
-    """Return the text of `--help`."""
-    return _parser().format_help().rstrip()
-
-
-def _parser() -> FlagParser:
-    parser = FlagParser(_USAGE, description=__doc__ or "", example="python main.py doctor runs")
-    parser.add_argument("workdir", nargs="?", default=".", metavar="W", help="folder of work directories (default: .)")
-    parser.add_argument("--data_dir", metavar="D", help="folder of the data")
-    return parser
 
 
 def examine(workdir: Path, data_dir: Path | None) -> Iterator[Check]:

@@ -30,10 +30,10 @@ def train(arguments: list[str], *, about: str) -> int:
     Returns: the exit code.
     Raises: ConfigError, DataError, ValueError, OSError.
     """
-    given, assignments, faults = flags.read(arguments)
-    if given.help:
+    if {"--help", "-h"} & set(arguments):
         print(flags.help_text(about))
         return DONE
+    given, assignments, faults = flags.read(arguments)
     if not given.config or (given.distributed and faults):
         raise configs.ConfigError(faults)
     if given.distributed:

@@ -27,15 +27,13 @@ class Request(NamedTuple):
     output: Path | None
 
 
-def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
+def read(arguments: Sequence[str]) -> tuple[Request, list[str]]:
     """Read the arguments after `coordinate_check` on the command line.
 
-    Returns: the request, None for `--help`; and the arguments that assign config fields.
+    Returns: the request, and the arguments that assign config fields.
     Raises: ConfigError that lists every fault of the flags.
     """
     flags, rest = _parser().parse_known_args(arguments)
-    if flags.help:
-        return None, []
     faults = [] if flags.config else [f"--config is missing; usage:\n{USAGE}"]
     widths, num_seeds = None, 5
     if flags.widths is not None and (widths := _widths(flags.widths)) is None:
@@ -59,11 +57,6 @@ def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
     if faults:
         raise configs.ConfigError(faults)
     return Request(config_path=flags.config, widths=widths, num_seeds=num_seeds, output=output), rest
-
-
-def help_text() -> str:
-    """Return the help of the command."""
-    return _parser().format_help()
 
 
 def _parser() -> FlagParser:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from flatwide.data import files, hub, pixels
 from flatwide.data.files import DataError
-from flatwide.data.splits import Resident, fingerprint
+from flatwide.data.splits import Resident, dataset
 from flatwide.types import Dataset
 
 IMAGE_SHAPE = (32, 32, 3)
@@ -88,14 +87,8 @@ def load(form: Format, *, data_dir: str | None = None, augment: bool = True) -> 
     else:
         parts = _read(form, data_dir)
         train, test = _resident(form, [parts[name] for name in form.train]), _resident(form, [parts[form.test]])
-    return Dataset(
-        train=train,
-        test=test,
-        prepare=pixels.standardizing(mean=form.mean, std=form.std, augment=augment),
-        example=jax.ShapeDtypeStruct(IMAGE_SHAPE, jax.dtypes.canonicalize_dtype(float)),
-        num_outputs=form.num_classes,
-        fingerprint=fingerprint([train.arrays, test.arrays]),
-    )
+    prepare = pixels.standardizing(mean=form.mean, std=form.std, augment=augment)
+    return dataset(train, test, prepare=prepare, num_outputs=form.num_classes)
 
 
 cifar10 = functools.partial(load, CIFAR10)

@@ -1,16 +1,21 @@
 """The files of a data set: search paths, reading, and errors for missing or damaged files."""
 
 import contextlib
+import csv
 import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from flatwide import machine
 
+TEST_EVERY = 10  # where nobody has made a split, the tenth, twentieth, ... example is a test example
 _PIECE = 2**24  # bytes read at a time
+
+T = TypeVar("T")
 
 
 class DataError(ValueError):
@@ -28,6 +33,63 @@ def folders(data_dir: str, subfolders: Sequence[str]) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"config.data_dir={data_dir!r}: there is no such folder; give the folder that holds the data.")
     return [folder for name in subfolders if (folder := root / name).is_dir()] + [root]
+
+
+def listed(data_dir: str, suffixes: tuple[str, ...], subfolders: Sequence[str] = ()) -> list[Path]:
+    """List the files of a data set by name: `data_dir` if it is a file, else those of the first folder that has any."""
+    root = Path(data_dir).expanduser()
+    if root.is_file():
+        return [root]
+    found = (sorted(each.iterdir()) for each in folders(data_dir, subfolders))
+    matching = ([path for path in paths if path.name.endswith(suffixes) and path.is_file()] for paths in found)
+    return next(filter(None, matching), [])
+
+
+def every_tenth(rows: Sequence[T], location: object, noun: str) -> tuple[list[T], list[T]]:
+    """Split the rows of a source that nobody has split: the tenth, twentieth, ... are the test examples.
+
+    Raises: DataError if there are fewer than ten.
+    """
+    if len(rows) < TEST_EVERY:
+        raise DataError(
+            f"{location}: {len(rows)} {noun}; expected {TEST_EVERY} at least, every tenth of which is a test example, "
+            "or a split of your own."
+        )
+    return [row for i, row in enumerate(rows, 1) if i % TEST_EVERY], list(rows[TEST_EVERY - 1 :: TEST_EVERY])
+
+
+def read_text(path: Path) -> str:
+    """Read a text in UTF-8.
+
+    Raises: DataError as `read`, or naming the line that is not UTF-8.
+    """
+    content = read(path)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: is not UTF-8 ({error.reason}); save the file as UTF-8.") from error
+
+
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV file that are not empty, each with the line where it begins.
+
+    Raises: DataError as `read_text`, or naming the line of a row that RFC 4180 does not allow.
+    """
+    content, line = read_text(path), 1
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    limit = csv.field_size_limit(len(content) + 1)  # a text may be long; Python's own limit is 131,072 characters
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {line}: {error}; expected cells with quotation marks to be quoted, and the marks doubled."
+        ) from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def read(path: Path) -> bytes:

@@ -3,13 +3,12 @@
 import math
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from flatwide import machine
 from flatwide.data import files, hub, pixels
 from flatwide.data.files import DataError
-from flatwide.data.splits import Resident, fingerprint
+from flatwide.data.splits import Resident, dataset
 from flatwide.types import Dataset
 
 NUM_CLASSES = 10
@@ -86,14 +85,7 @@ def _load(name: str, subfolders: tuple[str, ...], source: hub.Images, *, data_di
     else:
         paths = _find(name, subfolders, data_dir)
         train, test = _split(*paths[:2]), _split(*paths[2:])
-    return Dataset(
-        train=train,
-        test=test,
-        prepare=pixels.scaling(largest=255),
-        example=jax.ShapeDtypeStruct((*IMAGE_SHAPE, 1), jax.dtypes.canonicalize_dtype(float)),
-        num_outputs=NUM_CLASSES,
-        fingerprint=fingerprint([train.arrays, test.arrays]),
-    )
+    return dataset(train, test, prepare=pixels.scaling(largest=255), num_outputs=NUM_CLASSES)
 
 
 def _find(name: str, subfolders: tuple[str, ...], data_dir: str) -> list[Path]:

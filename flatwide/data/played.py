@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
+import jax
 import numpy as np
 
-from flatwide.types import Array, Batch, PyTree
+from flatwide.types import Array, Batch, Dataset, PyTree
 
 
 class Turn(NamedTuple):
@@ -110,6 +111,55 @@ class Games(_NoExamples):
     def num_examples(self) -> int:
         """Count the games."""
         return self.num_games
+
+
+class Source(NamedTuple):
+    """A game, its observations (shape, and how they are prepared for the network), actions, and digest."""
+
+    game: Any
+    shape: tuple[int, ...]
+    num_actions: int
+    prepare: Callable[..., Batch]
+    fingerprint: str
+
+
+def load(
+    source: Callable[[], Source],
+    *,
+    num_envs: int = 8,
+    unroll_length: int = 128,
+    update_epochs: int = 3,
+    discount: float = 0.99,
+    gae_lambda: float = 0.95,
+    num_test_games: int = 8,
+) -> Dataset:
+    """Set up a game.
+
+    Args:
+      num_envs: games that are played at once; unroll_length: actions of each in an epoch.
+      update_epochs: how many times an epoch trains on each action.
+      discount, gae_lambda: gamma and lambda of the advantages.
+      num_test_games: whole games that an evaluation plays.
+    Raises: DataError if the package that holds the game is not installed.
+    """
+    game, shape, num_actions, prepare, fingerprint = source()
+    played = Played(
+        game=game,
+        num_envs=num_envs,
+        unroll_length=unroll_length,
+        update_epochs=update_epochs,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        num_test_games=num_test_games,
+    )
+    return Dataset(
+        train=played,
+        test=Games(game, num_test_games),
+        prepare=prepare,
+        example=jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(float)),
+        num_outputs=num_actions,
+        fingerprint=fingerprint,
+    )
 
 
 def _refusal(lack: str) -> ValueError:

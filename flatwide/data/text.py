@@ -70,6 +70,7 @@ def text(
             )
     num_windows = (len(tokens.train) - 1) // context_length
     train = _predicted(tokens, tokens.train[: num_windows * context_length + 1])
+    letters = "\n".join(content for _, content in tokens.files).encode()
     rows = {name: array.reshape(num_windows, context_length) for name, array in train.items()}
     return Dataset(
         train=Consecutive(rows),
@@ -77,7 +78,7 @@ def text(
         prepare=as_integers,
         example=Categories((context_length,), tokens.vocab_size),
         num_outputs=tokens.vocab_size,
-        fingerprint=fingerprint([_sampled(tokens.train), _sampled(tokens.test), _letters(tokens.files)]),
+        fingerprint=fingerprint([_sampled(tokens.train), _sampled(tokens.test), np.frombuffer(letters, np.uint8)]),
         files=tokens.files,
     )
 
@@ -157,16 +158,12 @@ def _texts(data_dir: str | None) -> tuple[bytes, bytes]:
     if data_dir is None:
         library = Path(sysconfig.get_path("stdlib"))
         return _parted(b"".join(files.read(library / f"{name}.py") for name in _EMBEDDED)[:_EMBEDDED_BYTES], data_dir)
-    root = Path(data_dir).expanduser()
-    if root.is_file():
-        return _parted(files.read(root), data_dir)
-    (folder,) = files.folders(data_dir, ())
-    paths = sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIXES) and path.is_file())
+    paths = files.listed(data_dir, _SUFFIXES)
     roles = [[path for path in paths if path.name.partition(".")[0] == role] for role in ("train", "val")]
     if all(roles):
         return _joined(roles[0]), _joined(roles[1])
     if not paths:
-        has_tokens = (folder / "train.bin").is_file()
+        has_tokens = Path(data_dir).expanduser().joinpath("train.bin").is_file()
         hint = "set config.tokenizer=none for its train.bin" if has_tokens else "give a folder of texts, or one file"
         raise DataError(f"config.data_dir={data_dir!r}: has no {', '.join(_SUFFIXES)} file; {hint}.")
     return _parted(_joined(paths), data_dir)
@@ -202,7 +199,3 @@ def _sampled(tokens: np.ndarray) -> list[np.ndarray]:
     every = max(1, -(-tokens.nbytes // _DIGESTED))
     blocks = [tokens[block * each : (block + 1) * each] for block in range(0, num_blocks, every)]
     return [np.array(len(tokens)), *(blocks if every > 1 else [tokens])]
-
-
-def _letters(named: Sequence[tuple[str, str]]) -> np.ndarray:
-    return np.frombuffer("\n".join(content for _, content in named).encode(), np.uint8)

@@ -50,14 +50,20 @@ def make_evaluate(
     num_scored = split.num_examples if num_batches is None else min(split.num_examples, num_batches * batch_size)
     batch_size = -(-min(batch_size, num_scored) // count(sharding)) * count(sharding)
     if isinstance(split, Resident):
-        scores_of = _resident_scores(workload, split.arrays, Pass(num_scored, batch_size, sharding))
-    else:
-        scores_of = _streamed_scores(
-            workload, split, num_scored=num_scored, batch_size=batch_size, sharding=sharding, interrupt=interrupt
-        )
+        run = compiled_scores(workload, Pass(num_scored, batch_size, sharding))
+        arrays = copy_to_all(jax.tree.map(lambda array: array[:num_scored], split.arrays), sharding)
+        return lambda state: summarize(workload, to_host(run(state, arrays)))
+    compiled, rows = jax.jit(functools.partial(score_batch, workload)), local_rows(batch_size, sharding)
+    order = np.resize(np.arange(num_scored), (-(-num_scored // batch_size), batch_size))[:, rows].reshape(-1)
 
     def evaluate(state: State) -> Evaluation:
-        return summarize(workload, scores_of(state))
+        parts = []
+        for batch in split.batches(len(rows), order=order, seed=0, epoch=0, train=False):
+            if interrupt():
+                raise Interrupted
+            parts.append(to_host(compiled(state, split_over_all(batch, sharding, num_rows=batch_size))))
+        scores = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_scored], *parts)
+        return summarize(workload, scores)
 
     return evaluate
 
@@ -112,33 +118,3 @@ class Pass(NamedTuple):
 def compiled_scores(workload: Workload, scorer: Scorer):
     """Compile `run(state, arrays) -> scores`."""
     return jax.jit(functools.partial(scorer, workload))
-
-
-def _resident_scores(workload: Workload, arrays: Batch, scorer: Pass):
-    run = compiled_scores(workload, scorer)
-    arrays = copy_to_all(jax.tree.map(lambda array: array[: scorer.num_scored], arrays), scorer.sharding)
-    return lambda state: to_host(run(state, arrays))
-
-
-def _streamed_scores(
-    workload: Workload,
-    split: Split,
-    *,
-    num_scored: int,
-    batch_size: int,
-    sharding: Sharding,
-    interrupt: Callable[[], bool],
-):
-    compiled = jax.jit(lambda state, batch: score_batch(workload, state, batch))
-
-    def scores_of(state: State) -> Scores:
-        parts, rows = [], local_rows(batch_size, sharding)
-        order = np.resize(np.arange(num_scored), (-(-num_scored // batch_size), batch_size))
-        order = order[:, rows].reshape(-1)
-        for batch in split.batches(len(rows), order=order, seed=0, epoch=0, train=False):
-            if interrupt():
-                raise Interrupted
-            parts.append(to_host(compiled(state, split_over_all(batch, sharding, num_rows=batch_size))))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_scored], *parts)
-
-    return scores_of

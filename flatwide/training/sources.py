@@ -108,9 +108,15 @@ class Playing(NamedTuple):
 
     def segment(self, step: Step, sharding: Sharding) -> Segment:
         """Build a segment that plays inside the program if the game can be compiled, and on the host otherwise."""
-        if isinstance(self.plan, hosted.HostMinibatches):
-            return hosted.hosted_segment(step, plan=self.plan, sharding=sharding)
-        return resident_segment(step, self.arrays, plan=self.plan, sharding=sharding)
+        run = resident_segment(step, self.arrays, plan=self.plan, sharding=sharding)
+        if not isinstance(self.plan, hosted.HostMinibatches):
+            return run
+
+        def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray, float]:
+            is_first = int(state.step) % self.plan.steps_per_epoch == 0
+            return run(values, self.plan.play(values, state) if is_first else state, stop)
+
+        return segment
 
     def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch:
         """Play the first epoch, and return the batch of one of its steps.

@@ -12,7 +12,8 @@ from flatwide.data.emulator import Consoles, Turn
 from flatwide.runs import checkpoints, driver
 from flatwide.training import hosted
 from flatwide.training.evaluate import Interrupted
-from flatwide.training.hosted import HostMinibatches, hosted_segment, whole_games
+from flatwide.training.hosted import HostMinibatches, whole_games
+from flatwide.training.sources import Playing
 from flatwide.training.state import State, Values
 from flatwide.training.step import make_step
 from flatwide.types import Model
@@ -55,7 +56,7 @@ def begun(seed: int = 0) -> State:
 
 
 def trained(state: State, *stops: int, after=lambda state: state) -> tuple[State, list[float]]:
-    segment, losses = hosted_segment(STEP, plan=PLAN), []
+    segment, losses = Playing(PLAN).segment(STEP, None), []
     for stop in stops:
         state, taken, _ = segment(VALUES, state, stop)
         losses += taken.tolist()

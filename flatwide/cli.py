@@ -72,17 +72,11 @@ def main(arguments: list[str]) -> int:
     except MemoryError:
         return failed(FAILED, "out of memory: make the data or the network smaller.")
     except OSError as error:
-        return failed(FAILED, _problem(error))
+        text = str(error) if isinstance(error, disk.RemovedError) else f"{type(error).__name__}: {error}"
+        return failed(FAILED, disk.full_text(error, "the work directory") if disk.is_full(error) else text)
     except KeyboardInterrupt:
         print("interrupted before the first step; nothing was trained.", file=sys.stderr)
         return 130
-
-
-def _problem(error: OSError) -> str:
-    """Return a message about a fault of files or the disk that says how to resume."""
-    if disk.is_full(error):
-        return disk.full_text(error, "the work directory")
-    return str(error) if isinstance(error, disk.RemovedError) else f"{type(error).__name__}: {error}"
 
 
 def _list_configs(arguments: list[str]) -> int:

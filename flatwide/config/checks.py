@@ -114,7 +114,7 @@ def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
     """Map each field that holds a registered name to the registered names and their aliases."""
     from flatwide import data, models, objectives, optimizers, parameterization, sam, schedules, sparsify
 
-    names = {
+    return {
         "model": (models.MODELS, models.ALIASES),
         "dataset": (data.DATASETS, data.ALIASES),
         "loss": (objectives.OBJECTIVES, {}),
@@ -127,7 +127,6 @@ def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
         "parameterization": (dict.fromkeys(parameterization.PARAMETERIZATIONS), {}),
         "perturbation_scaling": (dict.fromkeys(parameterization.PERTURBATION_SCALINGS), {}),
     }
-    return names
 
 
 def _final_names(config: dict[str, Any]) -> dict[str, Any]:

@@ -92,6 +92,15 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(limit)
 
 
+@contextlib.contextmanager
+def naming_what_cannot_be_read() -> Iterator[None]:
+    """Turn errors of the system into DataErrors that name the file."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+
+
 def read(path: Path) -> bytes:
     """Read a file whole, as `start` does, up to a quarter of this machine's memory.
 

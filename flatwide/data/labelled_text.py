@@ -20,13 +20,8 @@ _HUB = "stanfordnlp/sst2"
 _SST2_FILES = "GLUE's train.tsv and dev.tsv"
 _LAYOUT = "train.tsv and dev.tsv (or .csv, or test instead of dev), or one file of either kind"
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
-_MISSING = (
-    "",
-    "nan",
-    "null",
-    "<na>",
-    "n/a",
-)  # as pandas and databases write a missing value; "na" and "none" are words
+# As pandas and databases write a missing value; "na" and "none" are words.
+_MISSING = ("", "nan", "null", "<na>", "n/a")
 _WORD = re.compile(r"\w+(?:['’]\w+)*|([^\w\s])\1*")
 
 
@@ -137,7 +132,12 @@ def dataset(
     Raises: DataError naming the line of a text without words, or of an unknown label.
     """
     tables = (train, test)
-    texts = [[_words(table, row, split)[:max_length] for row in table.rows] for table in tables]
+    texts = []
+    for table in tables:
+        texts.append([split(row.text)[:max_length] for row in table.rows])
+        if [] in texts[-1]:
+            line, text, _ = table.rows[texts[-1].index([])]
+            raise DataError(f"{table.location}, line {line}: the text {text!r} has no words; leave the line out.")
     vocabulary = words.vocabulary(texts[0], min_word_count=min_word_count)
     lengths = np.array([len(text) for text in texts[0]])
     longest = max(len(text) for part in texts for text in part)
@@ -202,13 +202,6 @@ def _tsv_rows(content: str) -> list[tuple[int, list[str]]]:
 def _unquoted(cell: str) -> str:
     match = _QUOTED.fullmatch(cell)
     return match[1].replace('""', '"') if match else cell
-
-
-def _words(table: Table, row: Row, split: Callable[[str], list[str]]) -> list[str]:
-    words_of_text = split(row.text)
-    if not words_of_text:
-        raise DataError(f"{table.location}, line {row.line}: the text {row.text!r} has no words; leave the line out.")
-    return words_of_text
 
 
 def _classes(table: Table) -> list[str]:

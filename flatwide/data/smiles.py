@@ -113,10 +113,7 @@ def made_molecules() -> Dataset:
 
 
 def _accepted(path: Path, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that RDKit can read, with their molecules; warn of the others.
-
-    Raises: DataError if there are too many others.
-    """
+    """Return the rows that RDKit can read, with their molecules; warn of the others, or refuse too many."""
     chemistry = _rdkit()
     read = [row._replace(molecule=chemistry.MolFromSmiles(row.smiles)) for row in rows]
     accepted = [row for row in read if row.molecule is not None and row.molecule.GetNumAtoms() > 0]

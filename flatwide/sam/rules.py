@@ -324,10 +324,7 @@ def _leaf_names(params: PyTree) -> list[str]:
 
 
 def _norm_leaves(params: PyTree) -> PyTree:
-    """Mark the leaves named scale and the biases of the same modules.
-
-    Raises: ValueError if there are none.
-    """
+    """Mark the leaves named scale and the biases of the same modules; ValueError if there are none."""
     names = _leaf_names(params)
     modules = {module for module, _, leaf in (name.rpartition("/") for name in names) if leaf == "scale"}
     if not modules:

@@ -6,7 +6,7 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +43,31 @@ def listed(data_dir: str, suffixes: tuple[str, ...], subfolders: Sequence[str] =
     found = (sorted(each.iterdir()) for each in folders(data_dir, subfolders))
     matching = ([path for path in paths if path.name.endswith(suffixes) and path.is_file()] for paths in found)
     return next(filter(None, matching), [])
+
+
+def complete(
+    data_dir: str,
+    subfolders: Sequence[str],
+    names: Sequence[str],
+    expected: str,
+    *,
+    spellings: Callable[[str], Sequence[str]] = lambda name: (name,),
+) -> list[Path]:
+    """Find the files of a data set, in the first folder that has all of them.
+
+    Args:
+      expected: for the message. spellings: of a name, in the order in which they are tried.
+    Raises: DataError naming what the folder with most of them lacks.
+    """
+    tried = folders(data_dir, subfolders)
+    found = [
+        [next(filter(Path.is_file, (folder / each for each in spellings(name))), None) for name in names]
+        for folder in tried
+    ]
+    best, paths = max(zip(tried, found, strict=True), key=lambda pair: len(names) - pair[1].count(None))
+    if missing := [name for name, path in zip(names, paths, strict=True) if path is None]:
+        raise DataError(f"config.data_dir={data_dir!r}: {best} has no {', no '.join(missing)}; expected {expected}.")
+    return [path for path in paths if path is not None]
 
 
 def every_tenth(rows: Sequence[T], location: object, noun: str) -> tuple[list[T], list[T]]:

@@ -60,7 +60,8 @@ def sst2(
         tables = hub.tables(_HUB, splits=names, columns=("sentence", "label"), name="sst2", files=_SST2_FILES)
         train, test = map(_from_hub, tables, names)
     else:
-        train, test = map(read, _find_sst2(data_dir))
+        paths = files.complete(data_dir, ("SST-2", "sst2"), ("train.tsv", "dev.tsv"), f"{_SST2_FILES} of SST-2")
+        train, test = map(read, paths)
     return dataset(
         train,
         test,
@@ -195,13 +196,11 @@ def read(path: Path) -> Table:
 
 
 def _tsv_rows(content: str) -> list[tuple[int, list[str]]]:
+    def unquoted(cell: str) -> str:
+        return match[1].replace('""', '"') if (match := _QUOTED.fullmatch(cell)) else cell
+
     lines = enumerate(content.split("\n"), 1)
-    return [(n, [_unquoted(cell) for cell in line.removesuffix("\r").split("\t")]) for n, line in lines if line.strip()]
-
-
-def _unquoted(cell: str) -> str:
-    match = _QUOTED.fullmatch(cell)
-    return match[1].replace('""', '"') if match else cell
+    return [(n, [unquoted(cell) for cell in line.removesuffix("\r").split("\t")]) for n, line in lines if line.strip()]
 
 
 def _classes(table: Table) -> list[str]:
@@ -228,14 +227,6 @@ def _targets(table: Table, classes: list[str]) -> np.ndarray:
                 "training texts."
             )
     return np.array([number[row.label] for row in table.rows], np.int32)
-
-
-def _find_sst2(data_dir: str) -> list[Path]:
-    for folder in files.folders(data_dir, ("SST-2", "sst2")):
-        paths = [folder / "train.tsv", folder / "dev.tsv"]
-        if all(path.is_file() for path in paths):
-            return paths
-    raise DataError(f"config.data_dir={data_dir!r}: has no train.tsv and dev.tsv; expected {_SST2_FILES} of SST-2.")
 
 
 def _find(data_dir: str) -> list[Path]:

@@ -1,6 +1,6 @@
 """Splits whose examples come from playing a game with a network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -50,19 +50,15 @@ class _NoExamples:
         """Return none."""
         return {}
 
-    def take(self, indices: np.ndarray) -> NoReturn:
-        """Refuse: there is nothing to select from."""
-        raise _refusal("no examples to select, for a validation split or a subset")
+    def take(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Refuse: there is nothing to select from, and batches come from a network that plays."""
+        raise ValueError(
+            "a split that comes from playing a game has no examples to select or to change, and no batches before a "
+            "network has played (see flatwide.training.rollouts): set config.validation_fraction=0, "
+            "config.train_examples=None and config.label_noise=0."
+        )
 
-    def with_targets(self, targets: np.ndarray) -> NoReturn:
-        """Refuse: there is nothing to corrupt."""
-        raise _refusal("no targets to replace, as label noise does")
-
-    def batches(
-        self, batch_size: int, *, order: np.ndarray, seed: int, epoch: int, train: bool, first_batch: int = 0
-    ) -> Iterator[Batch]:
-        """Refuse: batches come from a network that plays."""
-        raise _refusal("no batches before a network has played; see flatwide.training.rollouts")
+    with_targets = batches = take
 
 
 @dataclass(frozen=True)
@@ -159,11 +155,4 @@ def load(
         example=jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(float)),
         num_outputs=num_actions,
         fingerprint=fingerprint,
-    )
-
-
-def _refusal(lack: str) -> ValueError:
-    return ValueError(
-        f"a split that comes from playing a game has {lack}: set config.validation_fraction=0, "
-        "config.train_examples=None and config.label_noise=0."
     )

@@ -139,11 +139,8 @@ def _ready(data_dir: str | None, vocab_size: int | None) -> _Tokens:
             f"config.tokenizer='none' with config.data_dir={data_dir!r} and config.vocab_size={vocab_size}: expected "
             "the folder of train.bin and val.bin, and how many tokens there are, such as 50257."
         )
-    (folder,) = files.folders(data_dir, ())
     parts = []
-    for path in (folder / "train.bin", folder / "val.bin"):
-        if not path.is_file():
-            raise DataError(f"{path}: there is no such file; expected train.bin and val.bin, tokens of 16 bits each.")
+    for path in files.complete(data_dir, (), ("train.bin", "val.bin"), "both, tokens of 16 bits each"):
         if (size := path.stat().st_size) % _BIN_DTYPE.itemsize or not size:
             raise DataError(f"{path}: {size} bytes; expected tokens of 16 bits each. Get it again.")
         part = np.memmap(path, _BIN_DTYPE, mode="r")

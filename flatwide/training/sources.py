@@ -1,7 +1,7 @@
 """Sources of training batches and evaluations: stored examples, or games that the network plays."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from flatwide.training import hosted, rollouts
 from flatwide.training.compiled_epochs import Scored
 from flatwide.training.devices import Sharding, copy_to_all, to_host
 from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, make_evaluate, summarize
-from flatwide.training.plans import Plan, Shuffled, Windows
+from flatwide.training.plans import Shuffled, Windows
 from flatwide.training.rollouts import Minibatches, WholeGames
 from flatwide.training.segments import Segment, resident_segment, streamed_segment
 from flatwide.training.state import State, Values
@@ -21,30 +21,7 @@ from flatwide.types import Batch, PyTree, Split
 from flatwide.workloads import Workload
 
 
-class Source(Protocol):
-    """Where the examples of a run come from.
-
-    plan: the batches of an epoch. arrays: the examples that they are drawn from, if a compiled program can hold them.
-    segment(step, sharding) -> the program that takes many steps.
-    batch(values, step, start) -> the raw batch of a step; `start` makes the state before the first one.
-    draw(values, num_examples) -> (state -> a raw batch of num_examples training examples, or all if there are fewer,
-      without augmentation); with one seed, fewer are a part of more. `state` makes the state of a network that plays.
-    """
-
-    @property
-    def plan(self) -> Plan: ...
-
-    @property
-    def arrays(self) -> Batch: ...
-
-    def segment(self, step: Step, sharding: Sharding) -> Segment: ...
-
-    def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch: ...
-
-    def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]: ...
-
-
-def source_of(train: Split, workload: Workload, *, batch_size: int, schedule: Callable) -> Source:
+def source_of(train: Split, workload: Workload, *, batch_size: int, schedule: Callable) -> "Source":
     """Build the source of a training split.
 
     Args:
@@ -77,8 +54,8 @@ class Listed(NamedTuple):
         return streamed_segment(step, self.split, plan=self.plan, sharding=sharding)
 
     def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch:
-        """Read the batch of a step."""
-        del start  # examples do not depend on the network
+        """Read the raw batch of a step; `start`, which makes the state before the first one, is not needed."""
+        del start
         epoch, within = divmod(step, self.plan.steps_per_epoch)
         order = np.asarray(self.plan.order(values.seed, jnp.int32(epoch), self.arrays))
         if isinstance(self.plan, Windows):
@@ -91,7 +68,10 @@ class Listed(NamedTuple):
         return next(iter(batches))
 
     def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]:
-        """Read some examples in the order of the split, once, since they do not depend on the network."""
+        """Build (state -> a raw batch of some training examples, or of all), in the order of the split.
+
+        With one seed, fewer examples are a part of more. They are read once, since no state changes them.
+        """
         batch = some(self.split, values, num_examples)
         return lambda state: batch
 
@@ -144,6 +124,9 @@ class Playing(NamedTuple):
             return jax.tree.map(lambda leaf: leaf[rows], batch)
 
         return played
+
+
+Source = Listed | Playing  # of the examples of a run, each with the same methods
 
 
 def chosen(values: Values, total: int, num_examples: int) -> np.ndarray:

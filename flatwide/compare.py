@@ -324,12 +324,8 @@ def _ranks(arranged: Sequence[ranking.Block]) -> list[str]:
     lines = ["| rank | rule | mean gain, points |", "|---|---|---|"]
     for standing in standings:
         ranks = f"{standing.first}" if standing.first == standing.last else f"{standing.first} to {standing.last}"
-        gain = standing.gain
-        text = (
-            "–"
-            if standing.name == ranking.BASE
-            else f"{100 * gain.value:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
-        )
+        value, low, high = (100 * each for each in (standing.gain.value, standing.gain.low, standing.gain.high))
+        text = "–" if standing.name == ranking.BASE else f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
         lines.append(f"| {ranks} | {_short(standing.name)} | {text} |")
     if all(standing.first == 1 and standing.last == len(standings) for standing in standings):
         lines += ["", "The data do not distinguish any two of them."]

@@ -93,11 +93,8 @@ def _driver() -> Iterator[Check]:
         fix = "" if plugin == jax.lib.__version__ else f"pip install 'jax[{cuda}]=={jax.__version__}'"
         yield Check("JAX", f"{cuda} plugin {plugin}", f"that of jaxlib {jax.lib.__version__}", fix)
         for driver in sorted({facts.driver for facts in machine.gpu_facts()}):
-            fix = (
-                ""
-                if int(driver.partition(".")[0]) >= least
-                else f"install an NVIDIA driver of version {least} or later"
-            )
+            is_old = int(driver.partition(".")[0]) < least
+            fix = f"install an NVIDIA driver of version {least} or later" if is_old else ""
             yield Check("driver", driver, f"{least} or later, for {cuda}", fix)
 
 
@@ -125,13 +122,9 @@ def _product_seconds(precision: str) -> float:
 
 def _memory() -> Iterator[Check]:
     for index, facts in enumerate(machine.gpu_facts()):
-        is_free = facts.free >= _FREE_SHARE * facts.memory
         found = f"{readable(facts.free)} free of {readable(facts.memory)}"
-        fix = (
-            ""
-            if is_free
-            else "end the other processes on it (nvidia-smi lists them), or omit it in CUDA_VISIBLE_DEVICES"
-        )
+        fix = "end the other processes on it (nvidia-smi lists them), or omit it in CUDA_VISIBLE_DEVICES"
+        fix = "" if facts.free >= _FREE_SHARE * facts.memory else fix
         yield Check(f"GPU {index}", found, "free: JAX takes 75 % at its start (XLA_CLIENT_MEM_FRACTION)", fix)
     if not machine.gpu_facts():
         yield Check(

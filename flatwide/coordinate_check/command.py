@@ -98,11 +98,8 @@ def text(check: Check) -> str:
     num_judged, off = sum(slope.is_judged for slope in check.slopes), [s for s in check.slopes if s.is_off]
     rule = f"|slope| > {LARGEST_SLOPE} and an interval without 0"
     widths = ", ".join(map(str, check.widths))
-    verdict = (
-        f"{len(off)} of {num_judged} slopes are off ({rule})"
-        if off
-        else f"all {num_judged} judged slopes are as expected"
-    )
+    verdict = f"{len(off)} of {num_judged} slopes are off ({rule})"
+    verdict = verdict if off else f"all {num_judged} judged slopes are as expected"
     if by_chance := sum(slope.may_be_chance for slope in off):
         verdict += f", {by_chance} perhaps by chance, since a joint interval contains 0: use more --seeds"
     return "\n".join([*rows, f"{verdict}, after {NUM_STEPS} steps at widths {widths}."])

@@ -118,7 +118,13 @@ def _pairs(data_dir: str | None, vocab_size: int | None) -> _Tokens:
         raise DataError(
             f"config.vocab_size={vocab_size} with config.tokenizer='bpe': expected an integer in ({NUM_BYTES}, 65536]."
         )
-    texts = [_decoded(part, data_dir) for part in _texts(data_dir)]
+    try:
+        texts = [part.decode() for part in _texts(data_dir)]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"config.data_dir={data_dir!r}: byte {error.start:,} of the text is not UTF-8 ({error.reason}), which "
+            "config.tokenizer='bpe' needs; save it as UTF-8, or set config.tokenizer=bytes."
+        ) from error
     encoder = tokenizers.Tokenizer(models.BPE())
     encoder.pre_tokenizer, encoder.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -177,16 +183,6 @@ def _parted(content: bytes, data_dir: str | None) -> tuple[bytes, bytes]:
     cut = len(content) - round(TEST_FRACTION * len(content))
     cut += next((i for i in range(4) if content[cut + i : cut + i + 1] < b"\x80" or content[cut + i] >= 0xC0), 0)
     return content[:cut], content[cut:]
-
-
-def _decoded(content: bytes, data_dir: str | None) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"config.data_dir={data_dir!r}: byte {error.start:,} of the text is not UTF-8 ({error.reason}), which "
-            "config.tokenizer='bpe' needs; save it as UTF-8, or set config.tokenizer=bytes."
-        ) from error
 
 
 def _sampled(tokens: np.ndarray) -> list[np.ndarray]:

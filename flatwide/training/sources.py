@@ -10,8 +10,8 @@ import numpy as np
 from flatwide import data, streams
 from flatwide.training import hosted, rollouts
 from flatwide.training.compiled_epochs import Scored
-from flatwide.training.devices import Sharding, copy_to_all, to_host
-from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, make_evaluate, summarize
+from flatwide.training.devices import Sharding, copy_to_all, count, to_host
+from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, streamed_scores, summarize
 from flatwide.training.plans import Shuffled, Windows
 from flatwide.training.rollouts import Minibatches, WholeGames
 from flatwide.training.segments import Segment, resident_segment, streamed_segment
@@ -150,20 +150,31 @@ def evaluator(
     sharding: Sharding = None,
     interrupt: Callable[[], bool] = lambda: False,
 ) -> Callable[[State], Evaluation]:
-    """Build state -> evaluation of a split; the arguments are those of `evaluate.make_evaluate`.
+    """Build state -> evaluation of a split, in evaluation mode and without augmentation.
 
-    A game is scored by whole games, whatever the number of batches.
+    Args:
+      batch_size: examples at a time; it changes memory and speed only.
+      num_batches: score only the first of the batches; None for the whole split. A game is scored by whole games.
+      interrupt: called after each batch of a streamed split or turn of a game on the host; once it returns true,
+        `Interrupted` is raised.
     """
     games = split.games if isinstance(split, data.Played) else split
-    if not isinstance(games, data.Games):
-        return make_evaluate(
-            workload, split, batch_size=batch_size, num_batches=num_batches, sharding=sharding, interrupt=interrupt
-        )
-    if not data.is_compiled(games):
-        scores_of = hosted.whole_games(workload, games, interrupt=interrupt)
-        return lambda state: summarize(workload, scores_of(state))
-    run = compiled_scores(workload, WholeGames(games))
-    arrays = copy_to_all(games.arrays, sharding)
+    if isinstance(games, data.Games):
+        if not data.is_compiled(games):
+            scores_of = hosted.whole_games(workload, games, interrupt=interrupt)
+            return lambda state: summarize(workload, scores_of(state))
+        scorer, arrays = WholeGames(games), games.arrays
+    else:
+        total = split.num_examples
+        num_scored = total if num_batches is None else min(total, num_batches * batch_size)
+        batch_size = -(-min(batch_size, num_scored) // count(sharding)) * count(sharding)
+        if not isinstance(split, data.Resident):
+            options = {"batch_size": batch_size, "sharding": sharding, "interrupt": interrupt}
+            streamed = streamed_scores(workload, split, num_scored, **options)
+            return lambda state: summarize(workload, streamed(state))
+        scorer = Pass(num_scored, batch_size, sharding)
+        arrays = jax.tree.map(lambda array: array[:num_scored], split.arrays)
+    run, arrays = compiled_scores(workload, scorer), copy_to_all(arrays, sharding)
     return lambda state: summarize(workload, to_host(run(state, arrays)))
 
 

@@ -279,9 +279,7 @@ MUTANTS = (
         "total / len(weights) if",
         ("tests/runs/test_experiment.py::test_a_users_own_sequence_model_with_padding_trains_from_its_file",),
     ),
-    Mutant(
-        "steps_per_eval is ignored", "min(split.num_examples, num_batches * batch_size)", "split.num_examples", (ADAMW,)
-    ),
+    Mutant("steps_per_eval is ignored", "min(total, num_batches * batch_size)", "total", (ADAMW,)),
     Mutant(
         "the last evaluation is of some batches only",
         "of(name, None if is_last else limit)",

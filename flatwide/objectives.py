@@ -376,5 +376,7 @@ def _mean(totals: np.ndarray, weights: np.ndarray) -> float:
     """Average over the items of a whole split; the accuracy if each correct item counts 1."""
     total = np.sum(np.asarray(weights), dtype=np.float64)
     if not total > 0:
-        raise ValueError(f"weights that add up to {total}: expected an item to score; check the split's size.")
+        raise ValueError(
+            f"weights that add up to {total}: expected at least one item to score; check the split's size."
+        )
     return float(np.sum(np.asarray(totals), dtype=np.float64) / total)

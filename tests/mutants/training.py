@@ -362,7 +362,7 @@ MUTANTS = (
     Mutant(
         "the clip ratio does not fall",
         '"clip_factor": self.schedule(state.step)',
-        "factor = 1.0",
+        '"clip_factor": 1.0',
         ("tests/training/test_rollouts.py::test_the_clip_ratio_falls_with_the_learning_rate_and_each_epoch_plays_on",),
     ),
     Mutant(

@@ -64,8 +64,10 @@ class HostMinibatches(Minibatches):
         )
         next_values = np.concatenate([expected[1:], np.asarray(last[2])[None]])
         # A game that is stopped at its longest, some 30 minutes, counts as over, as in Flax's PPO example.
-        after = Turn(None, None, rewards, is_over, np.zeros_like(is_over))  # type: ignore[arg-type]
-        seen = Seen(observations, actions, log_probabilities, expected, after)  # type: ignore[arg-type]
+        ends: dict[str, Any] = {"reward": rewards, "terminated": is_over, "truncated": np.zeros_like(is_over)}
+        answered: dict[str, Any] = {"actions": actions, "log_probabilities": log_probabilities, "values": expected}
+        after = Turn(observation=None, successor=None, **ends)  # type: ignore[arg-type]
+        seen = Seen(observations=observations, after=after, **answered)  # type: ignore[arg-type]
         batch = _examples(split.discount, split.gae_lambda)(seen, next_values, clip_factor=self.schedule(state.step))
         return state._replace(source={"playing": consoles.save(), "examples": batch})
 

@@ -53,7 +53,7 @@ def main() -> None:
     import numpy as np
 
     from flatwide import experiment, trees
-    from flatwide.data.atari import BREAKOUT, NUM_ACTIONS
+    from flatwide.data.atari import BREAKOUT
     from flatwide.data.emulator import FRAME_SKIP, Consoles
     from flatwide.runs.experiment import Experiment
     from flatwide.training import hosted
@@ -69,7 +69,7 @@ def main() -> None:
 
     def play_at_random() -> None:
         for _ in range(options.turns):
-            chosen = generator.integers(NUM_ACTIONS, size=GAMES)
+            chosen = generator.integers(4, size=GAMES)
             consoles.step(chosen, generator.random((GAMES, FRAME_SKIP)))
 
     def built_for(num_filters: int, rho: float) -> Experiment:

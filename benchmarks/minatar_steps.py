@@ -84,8 +84,8 @@ class Loop:
 
         def examples_of(params, step, seen):
             options = {"discount": split.discount, "gae_lambda": split.gae_lambda}
-            played = rollouts.transitions(rollouts.policy_of(built.workload, params, {}, None), seen)
-            return rollouts.examples(played, clip_factor=plan.schedule(step), **options)
+            values = rollouts.next_values(rollouts.policy_of(built.workload, params, {}, None), seen)
+            return rollouts.examples(seen, values, clip_factor=plan.schedule(step), **options)
 
         self.turn, self.keys_of, self.examples_of = jax.jit(turn), jax.jit(keys_of), jax.jit(examples_of)
         self.orders_of = jax.jit(lambda epoch: plan._order(built.values.seed, epoch))

@@ -38,10 +38,14 @@ def command(arguments: list[str]) -> str:
       arguments: those after `advise`.
     Raises: ConfigError, DataError, FileNotFoundError, ValueError.
     """
-    parser = _parser()
+    example = 'python main.py advise runs/demo --at="num_neurons=(256,)"'
+    parser = FlagParser(USAGE, description=_DESCRIPTION, example=example)
+    parser.add_argument("workdir", nargs="?", metavar="W", help="work directory with trained runs")
+    text = "field and value of the untrained width, or num_params=N (required; may be repeated)"
+    parser.add_argument("--at", action="append", default=[], metavar="FIELD=VALUE", help=text)
+    parser.add_argument("--metric", metavar="COLUMN", help="result column to compare (default: test_metric)")
+    parser.add_argument("--choose_by", metavar="COLUMN", help="result column that chooses rho (default: the metric)")
     flags = parser.parse_args(arguments)
-    if flags.help:
-        return parser.format_help().rstrip()
     if not flags.workdir or not flags.at:
         parser.error("expected a work directory, and a width with --at")
     assignments = []
@@ -54,17 +58,6 @@ def command(arguments: list[str]) -> str:
     runs, advised = _advise(flags.workdir, assignments, metric=metric, choose_by=flags.choose_by)
     percent = metrics.units(runs, metric).is_percent
     return "\n\n".join(describe(item, is_percent=percent, seconds=seconds) for item, seconds in advised)
-
-
-def _parser() -> FlagParser:
-    example = 'python main.py advise runs/demo --at="num_neurons=(256,)"'
-    parser = FlagParser(USAGE, description=_DESCRIPTION, example=example)
-    parser.add_argument("workdir", nargs="?", metavar="W", help="work directory with trained runs")
-    text = "field and value of the untrained width, or num_params=N (required; may be repeated)"
-    parser.add_argument("--at", action="append", default=[], metavar="FIELD=VALUE", help=text)
-    parser.add_argument("--metric", metavar="COLUMN", help="result column to compare (default: test_metric)")
-    parser.add_argument("--choose_by", metavar="COLUMN", help="result column that chooses rho (default: the metric)")
-    return parser
 
 
 def advise_rho(workdir: str | Path, *, metric: str = "test_metric", choose_by: str | None = None, **at: Any) -> list:

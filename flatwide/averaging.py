@@ -15,8 +15,6 @@ import jax.numpy as jnp
 from flatwide import registry
 from flatwide.types import Array, PyTree
 
-KINDS = ("none", "ema", "swa")
-
 # Default start of averaging, as a fraction of training.
 STARTS = {"none": 0.0, "ema": 0.0, "swa": 0.75}
 
@@ -26,6 +24,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "ema": ("average_decay", "average_start"),
     "swa": ("average_start",),
 }
+KINDS = tuple(FIELDS)
 
 
 def build(

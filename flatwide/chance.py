@@ -6,13 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-METRICS = (
-    "accuracy",
-    "mean_average_precision",
-    "mean_squared_error",
-    "bits_per_byte",
-    "bits_per_token",
-)  # metrics whose best constant prediction is known
+# Metrics whose best constant prediction is known.
+METRICS = ("accuracy", "mean_average_precision", "mean_squared_error", "bits_per_byte", "bits_per_token")
 LEVEL = 0.95  # of the two-sided interval whose lower end must exceed chance
 
 

@@ -32,7 +32,7 @@ from typing import Any
 
 from flatwide import config as configs
 from flatwide import flags, machine, processes, registry, training_command
-from flatwide.config.parser import FlagParser
+from flatwide.config.parser import FlagParser, HelpShown
 from flatwide.runs import commands, disk
 from flatwide.training_command import BAD_INPUT, DONE, FAILED, failed
 
@@ -59,6 +59,9 @@ def main(arguments: list[str]) -> int:
         if not arguments[0].startswith("-"):
             raise configs.ConfigError([registry.unknown("command", arguments[0], commands_by_name)])
         return training_command.train(arguments, about=__doc__ or "")
+    except HelpShown as shown:
+        print(shown)
+        return DONE
     except (ValueError, FileNotFoundError) as error:
         if registry.is_from_own_file(error):
             raise  # a fault in the user's own code, which its traceback shows best
@@ -69,27 +72,21 @@ def main(arguments: list[str]) -> int:
     except MemoryError:
         return failed(FAILED, "out of memory: make the data or the network smaller.")
     except OSError as error:
-        return failed(FAILED, _problem(error))
+        text = str(error) if isinstance(error, disk.RemovedError) else f"{type(error).__name__}: {error}"
+        return failed(FAILED, disk.full_text(error, "the work directory") if disk.is_full(error) else text)
     except KeyboardInterrupt:
         print("interrupted before the first step; nothing was trained.", file=sys.stderr)
         return 130
 
 
-def _problem(error: OSError) -> str:
-    """Return a message about a fault of files or the disk that says how to resume."""
-    if disk.is_full(error):
-        return disk.full_text(error, "the work directory")
-    return str(error) if isinstance(error, disk.RemovedError) else f"{type(error).__name__}: {error}"
-
-
 def _list_configs(arguments: list[str]) -> int:
     """Print the names of the configs that ship, each with its purpose."""
-    parser = FlagParser(
+    FlagParser(
         "python main.py configs",
         description="List the configs and studies that ship, with a line each; --config takes their names.",
         example="python main.py configs | grep mnist",
-    )
-    print(parser.format_help().rstrip() if parser.parse_args(arguments).help else configs.listing())
+    ).parse_args(arguments)
+    print(configs.listing())
     return DONE
 
 
@@ -133,10 +130,6 @@ def _measure(arguments: list[str]) -> int:
     from flatwide.study import measure_command
 
     request = measure_command.read(arguments)
-    if request is None:
-        print(measure_command.help_text())
-        return DONE
-
     jax_settings.stay_on_cpu()
 
     def run(should_stop: Callable[[], bool]) -> int:
@@ -153,11 +146,7 @@ def _examine(arguments: list[str]) -> int:
     """Check this machine; something to fix is a failure."""
     from flatwide import checklist, doctor
 
-    folders = doctor.read(arguments)
-    if folders is None:
-        print(doctor.help_text())
-        return DONE
-    checks = list(doctor.examine(*folders))
+    checks = list(doctor.examine(*doctor.read(arguments)))
     print(checklist.text(checks))
     return FAILED if any(check.fix for check in checks) else DONE
 
@@ -169,9 +158,6 @@ def _check_coordinates(arguments: list[str]) -> int:
     from flatwide.runs import jax_settings
 
     request, rest = command.read(arguments)
-    if request is None:
-        print(command.help_text())
-        return DONE
     assignments, faults = flags.assignments(rest, usage=command.USAGE)
     values = {name: value for name, value in configs.load_file(request.config_path).items() if name != "study"}
     values, unread = configs.override(values, assignments)

@@ -84,10 +84,19 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
     Returns: the page as text, and the exit code.
     Raises: ConfigError, DataError, ValueError.
     """
-    parser = _parser()
+    parser = FlagParser(
+        USAGE,
+        description=_DESCRIPTION,
+        example="python main.py compare --workdir=runs/compare --rules=normalized,friendly --seeds=3",
+    )
+    parser.add_argument("--workdir", metavar="W", help="folder for the runs and comparison.md (required)")
+    split: dict[str, Any] = {"type": lambda text: tuple(filter(None, text.split(","))), "metavar": "NAME,NAME"}
+    text = "SAM rules to rank (required): names of variants, or path/to/file.py:function"
+    parser.add_argument("--rules", **split, help=text)
+    parser.add_argument("--seeds", type=int, default=_SEEDS, metavar="N", help=f"seeds per rule (default: {_SEEDS})")
+    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: as the cores allow)")
+    parser.add_argument("--dry_run", action="store_true", help="print the plan, and train nothing")
     flags = parser.parse_args(arguments)
-    if flags.help:
-        return parser.format_help().rstrip(), 0
     if not flags.workdir or not flags.rules:
         parser.error("expected --workdir and --rules")
     for name, least, reason in (("workers", 1, ""), ("seeds", 2, ", for intervals")):
@@ -118,19 +127,6 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
     text = page(collect(flags.workdir), rules, radii, num_seeds=flags.seeds)
     Path(flags.workdir, "comparison.md").write_text(text, encoding="utf-8")
     return text, 0
-
-
-def _parser() -> FlagParser:
-    example = "python main.py compare --workdir=runs/compare --rules=normalized,friendly --seeds=3"
-    parser = FlagParser(USAGE, description=_DESCRIPTION, example=example)
-    parser.add_argument("--workdir", metavar="W", help="folder for the runs and comparison.md (required)")
-    split: dict[str, Any] = {"type": lambda text: tuple(filter(None, text.split(","))), "metavar": "NAME,NAME"}
-    text = "SAM rules to rank (required): names of variants, or path/to/file.py:function"
-    parser.add_argument("--rules", **split, help=text)
-    parser.add_argument("--seeds", type=int, default=_SEEDS, metavar="N", help=f"seeds per rule (default: {_SEEDS})")
-    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: as the cores allow)")
-    parser.add_argument("--dry_run", action="store_true", help="print the plan, and train nothing")
-    return parser
 
 
 def study(
@@ -214,10 +210,7 @@ def _first_epoch(domain: str) -> tuple[Any, Any]:
 
 
 def _lengths(rule: str, domain: str) -> Callable[[float], float]:
-    """Return the median length of a rule's perturbation over the networks of an epoch, as a function of the radius.
-
-    A rule with state sees the gradients in their order, as if the perturbations were tiny.
-    """
+    """Return the median length of a rule's perturbation over the networks of an epoch, as a function of the radius."""
     import jax
     import jax.numpy as jnp
 
@@ -230,7 +223,7 @@ def _lengths(rule: str, domain: str) -> Callable[[float], float]:
         def advance(state, probe):
             gradient, params = probe
             norm = trees.norm(ascent.perturb(gradient, params, state, rho)[0])
-            _, state = ascent.perturb(gradient, params, state, 1e-3)
+            _, state = ascent.perturb(gradient, params, state, 1e-3)  # a state sees the gradients in their order
             return ascent.combine(gradient, gradient, params, state)[1], norm
 
         first = jax.tree.map(lambda leaf: leaf[0], probes[1])
@@ -331,12 +324,8 @@ def _ranks(arranged: Sequence[ranking.Block]) -> list[str]:
     lines = ["| rank | rule | mean gain, points |", "|---|---|---|"]
     for standing in standings:
         ranks = f"{standing.first}" if standing.first == standing.last else f"{standing.first} to {standing.last}"
-        gain = standing.gain
-        text = (
-            "–"
-            if standing.name == ranking.BASE
-            else f"{100 * gain.value:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
-        )
+        value, low, high = (100 * each for each in (standing.gain.value, standing.gain.low, standing.gain.high))
+        text = "–" if standing.name == ranking.BASE else f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
         lines.append(f"| {ranks} | {_short(standing.name)} | {text} |")
     if all(standing.first == 1 and standing.last == len(standings) for standing in standings):
         lines += ["", "The data do not distinguish any two of them."]

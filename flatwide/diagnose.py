@@ -73,8 +73,6 @@ def command(arguments: list[str]) -> str:
     parser = FlagParser(USAGE, description=__doc__ or "", example="python main.py diagnose runs/demo")
     parser.add_argument("path", nargs="?", metavar="W | W/runs/NAME", help="a work directory, or one of its runs")
     flags = parser.parse_args(arguments)
-    if flags.help:
-        return parser.format_help().rstrip()
     if not flags.path:
         parser.error("expected a work directory, or the directory of one of its runs")
     blocks = []

@@ -33,31 +33,20 @@ _SIZE, _TIMES = 4096, 10  # of the timed product
 _ANSWER_SECONDS = 10.0  # of Slurm
 
 
-def read(arguments: Sequence[str]) -> tuple[Path, Path | None] | None:
-    """Read the command line: the work directory, and the data folder or None; None for `--help`.
+def read(arguments: Sequence[str]) -> tuple[Path, Path | None]:
+    """Read the command line: the work directory, and the data folder or None.
 
     Raises: ConfigError.
     """
-    given = _parser().parse_args(arguments)
-    if given.help:
-        return None
+    parser = FlagParser(_USAGE, description=__doc__ or "", example="python main.py doctor runs")
+    parser.add_argument("workdir", nargs="?", default=".", metavar="W", help="folder of work directories (default: .)")
+    parser.add_argument("--data_dir", metavar="D", help="folder of the data")
+    given = parser.parse_args(arguments)
     folders = Path(given.workdir), Path(given.data_dir) if given.data_dir else None
     for name, folder in zip(("W", "--data_dir"), folders, strict=True):
         if folder is not None and not folder.is_dir():
             raise ConfigError([f"{name}={str(folder)!r}: expected a folder that exists."])
     return folders
-
-
-def help_text() -> str:
-    """Return the text of `--help`."""
-    return _parser().format_help().rstrip()
-
-
-def _parser() -> FlagParser:
-    parser = FlagParser(_USAGE, description=__doc__ or "", example="python main.py doctor runs")
-    parser.add_argument("workdir", nargs="?", default=".", metavar="W", help="folder of work directories (default: .)")
-    parser.add_argument("--data_dir", metavar="D", help="folder of the data")
-    return parser
 
 
 def examine(workdir: Path, data_dir: Path | None) -> Iterator[Check]:
@@ -104,11 +93,8 @@ def _driver() -> Iterator[Check]:
         fix = "" if plugin == jax.lib.__version__ else f"pip install 'jax[{cuda}]=={jax.__version__}'"
         yield Check("JAX", f"{cuda} plugin {plugin}", f"that of jaxlib {jax.lib.__version__}", fix)
         for driver in sorted({facts.driver for facts in machine.gpu_facts()}):
-            fix = (
-                ""
-                if int(driver.partition(".")[0]) >= least
-                else f"install an NVIDIA driver of version {least} or later"
-            )
+            is_old = int(driver.partition(".")[0]) < least
+            fix = f"install an NVIDIA driver of version {least} or later" if is_old else ""
             yield Check("driver", driver, f"{least} or later, for {cuda}", fix)
 
 
@@ -136,13 +122,9 @@ def _product_seconds(precision: str) -> float:
 
 def _memory() -> Iterator[Check]:
     for index, facts in enumerate(machine.gpu_facts()):
-        is_free = facts.free >= _FREE_SHARE * facts.memory
         found = f"{readable(facts.free)} free of {readable(facts.memory)}"
-        fix = (
-            ""
-            if is_free
-            else "end the other processes on it (nvidia-smi lists them), or omit it in CUDA_VISIBLE_DEVICES"
-        )
+        fix = "end the other processes on it (nvidia-smi lists them), or omit it in CUDA_VISIBLE_DEVICES"
+        fix = "" if facts.free >= _FREE_SHARE * facts.memory else fix
         yield Check(f"GPU {index}", found, "free: JAX takes 75 % at its start (XLA_CLIENT_MEM_FRACTION)", fix)
     if not machine.gpu_facts():
         yield Check(

@@ -15,8 +15,6 @@ _USAGE = "python main.py --workdir=W --config=configs/digits_mlp.py [--config.fi
 def read(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]], list[str]]:
     """Split the arguments of the command that trains into its flags, the assignments to config fields, and faults."""
     flags, rest = _parser().parse_known_args(arguments)
-    if flags.help:
-        return flags, [], []
     given, faults = assignments(rest, usage=_USAGE)
     for name in ("workdir", "config"):
         if not getattr(flags, name):

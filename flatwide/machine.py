@@ -79,12 +79,16 @@ def collect_garbage_rarely() -> None:
 
 def model_name() -> str:
     """Return the model name of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    names = (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
+
+
+def _lines(path: str) -> list[str]:
+    """Read the lines of a file of the system; none if it does not exist."""
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
 
 
 def gpus() -> tuple[str, ...]:
@@ -155,11 +159,7 @@ def with_cpu_devices(count: int) -> dict[str, str]:
 
 def free_memory() -> int:
     """Return the bytes of memory that new arrays can take without others being swapped out."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    found = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    found = [int(line.split()[1]) << 10 for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
     return min([memory(), *found])
 
 
@@ -167,9 +167,5 @@ def memory() -> int:
     """Return the bytes of memory of this machine, or of this process's control group if that is less."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(path).read_text().strip()
-        except OSError:
-            continue
-        limits += [int(text)] if text.isdecimal() else []
+        limits += [int(line) for line in _lines(path) if line.isdecimal()]  # "max" is none
     return min(limits)

@@ -22,10 +22,8 @@ OBJECTIVES: dict[str, str] = {
     "next_token": "flatwide.objectives:next_token",
 }
 
-FOR_CLASSES_ONLY = (
-    "cross_entropy",
-    "next_token",
-)  # a config with real targets and such a loss is refused before any data are read
+# A config with real targets and such a loss is refused before any data are read.
+FOR_CLASSES_ONLY = ("cross_entropy", "next_token")
 
 
 def cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
@@ -165,9 +163,6 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
         labels = jnp.sum(batch["targets"] >= 0, axis=1)
         return _item_weights(batch, labels.shape) * labels
 
-    def predictions(outputs: PyTree, batch: Batch) -> dict[str, Array]:
-        return {"logits": _wide(outputs), "labels": batch["targets"]}
-
     def metric(values: dict[str, np.ndarray], weights: np.ndarray) -> float:
         is_scored = np.asarray(weights) > 0
         logits, labels = (np.asarray(values[name])[is_scored] for name in ("logits", "labels"))
@@ -184,7 +179,7 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
     return Objective(
         losses=losses,
         weights=weights,
-        predictions=predictions,
+        predictions=lambda outputs, batch: {"logits": _wide(outputs), "labels": batch["targets"]},
         metric=metric,
         metric_name="mean_average_precision",
         higher_is_better=True,
@@ -207,9 +202,8 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for task, (task_scores, task_labels) in enumerate(zip(scores.T, labels.T, strict=True)):
         is_labelled = task_labels >= 0
         is_yes = task_labels[is_labelled] == 1
-        if (
-            is_yes.any() and not is_yes.all()
-        ):  # scikit-learn returns a number for a single kind too; OGB's evaluator skips the task
+        # scikit-learn returns a number for a single kind too; OGB's evaluator skips the task.
+        if is_yes.any() and not is_yes.all():
             precisions[task] = average_precision_score(is_yes, task_scores[is_labelled])
     return precisions
 
@@ -242,8 +236,13 @@ def ppo(
         raise ValueError(f"num_outputs={num_outputs}: expected at least 2 actions.")
 
     def losses(outputs: PyTree, batch: Batch) -> Array:
-        targets = batch["targets"]
-        logits, values = _policy_and_values(outputs, targets["action"].shape, num_outputs)
+        targets, (logits, values) = batch["targets"], map(_wide, policy_and_values(outputs))
+        shape = targets["action"].shape
+        if logits.shape != (*shape, num_outputs) or values.shape != shape:
+            raise ValueError(
+                f"config.loss='ppo': logits of shape {logits.shape} and values of shape {values.shape}; expected "
+                f"{(*shape, num_outputs)} and {shape}."
+            )
         log_probabilities = jax.nn.log_softmax(logits)
         chosen = jnp.take_along_axis(log_probabilities, targets["action"][:, None], axis=-1)[:, 0]
         ratios, margin = jnp.exp(chosen - targets["log_probability"]), clip_ratio * targets["clip_factor"]
@@ -252,14 +251,14 @@ def ppo(
         entropies = -jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1)
         return -gains + value_coefficient * (values - targets["return"]) ** 2 - entropy_coefficient * entropies
 
-    def weights(batch: Batch) -> Array:
-        return jnp.ones(batch["targets"]["action"].shape, float)
-
-    def predictions(outputs: PyTree, batch: Batch) -> Array:
-        del outputs
-        return batch["targets"]["return"]
-
-    return Objective(losses, weights, predictions, _mean, metric_name="score", higher_is_better=True)
+    return Objective(
+        losses=losses,
+        weights=lambda batch: jnp.ones(batch["targets"]["action"].shape, float),
+        predictions=lambda outputs, batch: batch["targets"]["return"],
+        metric=_mean,
+        metric_name="score",
+        higher_is_better=True,
+    )
 
 
 def policy_and_values(outputs: PyTree) -> tuple[Array, Array]:
@@ -275,24 +274,10 @@ def policy_and_values(outputs: PyTree) -> tuple[Array, Array]:
     return outputs["logits"], outputs["values"]
 
 
-def _policy_and_values(outputs: PyTree, shape: tuple[int, ...], num_outputs: int) -> tuple[Array, Array]:
-    """Return the outputs of an actor-critic network; raise ValueError if their shapes are wrong."""
-    logits, values = map(_wide, policy_and_values(outputs))
-    if logits.shape != (*shape, num_outputs) or values.shape != shape:
-        raise ValueError(
-            f"config.loss='ppo': logits of shape {logits.shape} and values of shape {values.shape}; expected "
-            f"{(*shape, num_outputs)} and {shape}."
-        )
-    return logits, values
-
-
 def scale_loss(objective: Objective, factor: float) -> Objective:
     """Multiply the losses of an objective; its metric is unchanged."""
 
-    def losses(outputs: PyTree, batch: Batch) -> Array:
-        return factor * objective.losses(outputs, batch)
-
-    return objective._replace(losses=losses)
+    return objective._replace(losses=lambda outputs, batch: factor * objective.losses(outputs, batch))
 
 
 def _check_classes(num_outputs: int) -> None:

@@ -29,8 +29,6 @@ def command(arguments: list[str]) -> str:
     parser.add_argument("--metric", metavar="COLUMN", help="result column to compare (default: test_metric)")
     parser.add_argument("--choose_by", metavar="COLUMN", help="result column that chooses rho (default: the metric)")
     flags = parser.parse_args(arguments)
-    if flags.help:
-        return parser.format_help().rstrip()
     if not flags.workdir:
         parser.error("expected a work directory")
     workdir = Path(flags.workdir)

@@ -12,8 +12,6 @@ import jax.numpy as jnp
 from flatwide import registry
 from flatwide.types import Array
 
-KINDS = ("constant", "late", "early", "every", "decay", "with_learning_rate")
-
 # The config fields that each kind reads.
 FIELDS: dict[str, tuple[str, ...]] = {
     "constant": (),
@@ -23,6 +21,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "decay": (),
     "with_learning_rate": (),
 }
+KINDS = tuple(FIELDS)
 
 
 def build(

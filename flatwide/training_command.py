@@ -30,10 +30,10 @@ def train(arguments: list[str], *, about: str) -> int:
     Returns: the exit code.
     Raises: ConfigError, DataError, ValueError, OSError.
     """
-    given, assignments, faults = flags.read(arguments)
-    if given.help:
+    if {"--help", "-h"} & set(arguments):
         print(flags.help_text(about))
         return DONE
+    given, assignments, faults = flags.read(arguments)
     if not given.config or (given.distributed and faults):
         raise configs.ConfigError(faults)
     if given.distributed:
@@ -51,7 +51,12 @@ def train(arguments: list[str], *, about: str) -> int:
         return functools.partial(commands.keep, given.workdir, arguments, **texts, config=config)
 
     if "study" in configs.plain(values):
-        _check_alone(given.distributed, faults)
+        if given.distributed:
+            alone = (
+                "--distributed: expected a config of one run; this one has a study, whose workers already train its "
+                "runs in parallel (config.study.executor, config.study.workers). Omit it, or name a config of one run."
+            )
+            raise configs.ConfigError([*faults, alone])
         if not given.dry_run:
             return train_study(values, faults, given.workdir, keep=keep(values))
         from flatwide import decide
@@ -67,17 +72,6 @@ def train(arguments: list[str], *, about: str) -> int:
     if faults:
         raise configs.ConfigError(faults)
     return _preview(config, given.workdir) if given.dry_run else _run(config, given.workdir, keep=keep(config))
-
-
-def _check_alone(is_distributed: bool, faults: list[str]) -> None:
-    """Raise ConfigError for a study over several processes."""
-    if is_distributed:
-        faults = [
-            *faults,
-            "--distributed: expected a config of one run; this one has a study, whose workers already train its runs "
-            "in parallel (config.study.executor, config.study.workers). Omit the flag, or name a config of one run.",
-        ]
-        raise configs.ConfigError(faults)
 
 
 def _preview(config: Mapping[str, Any], workdir: str) -> int:
@@ -122,11 +116,7 @@ def _cost_text(built: Any) -> str:
 
 
 def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) -> int:
-    """Train; SIGTERM and Ctrl-C save the state and stop.
-
-    Args:
-      keep: writes this command into the work directory.
-    """
+    """Train; SIGTERM and Ctrl-C save the state and stop; `keep` writes this command into the work directory."""
     from flatwide import runner
     from flatwide.measurements.errors import MeasurementError
     from flatwide.runs import driver, memory
@@ -167,6 +157,7 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
 def _shown_result(directory: Any) -> str:
     """Draw the curves of a run that is done, and return a line about its end."""
     from flatwide.figures import curves, rendering, save
+    from flatwide.runs import logs
 
     result = directory.read_result() or {}
     try:
@@ -180,15 +171,8 @@ def _shown_result(directory: Any) -> str:
             save.save(chart, directory.path / "curves", data=rows)
         except rendering.RenderingError as error:
             print(f"warning: no curves.svg: {error}", file=sys.stderr)
-    return _summary(result)
-
-
-def _summary(result: Mapping[str, Any]) -> str:
-    """Return a line about the end of a run."""
     if result["status"] == "diverged":
         return f"diverged: the loss was not finite at step {result['diverged_at_step']}; result.json records it."
-    from flatwide.runs.logs import values_text
-
     name = result["metric_name"]
     shown = {
         f"test_{name}": result["test_metric"],
@@ -198,7 +182,7 @@ def _summary(result: Mapping[str, Any]) -> str:
         "train_loss": result["train_loss"],
         "seconds": result["seconds"],
     }
-    return f"finished: {values_text(shown)}  ({result['num_params']:,} parameters)"
+    return f"finished: {logs.values_text(shown)}  ({result['num_params']:,} parameters)"
 
 
 def _check_study(values: Mapping[str, Any], faults: list[str]) -> None:
@@ -221,7 +205,7 @@ def train_study(values: Mapping[str, Any], faults: list[str], workdir: str, *, k
     Args:
       keep: writes this command into the work directory.
     """
-    from flatwide import decide
+    from flatwide import decide, report
     from flatwide.study import command
 
     _check_study(values, faults)
@@ -233,7 +217,12 @@ def train_study(values: Mapping[str, Any], faults: list[str], workdir: str, *, k
         say(f"report: {workdir}/report.html, rewritten as runs end, at most once a minute")
 
     def refresh(num_planned: int, is_over: bool) -> None:
-        _report(workdir, metric=metric, tune=tune, num_planned=num_planned, is_over=is_over)
+        options = {"num_planned": num_planned, "formats": ("svg",) if is_over else ()}
+        try:
+            report.write(workdir, metric=metric, tune=tune, **options)
+        except Exception as error:  # a fault of the report must not end the study
+            if is_over:
+                print(f"the report was not written: {type(error).__name__}: {error}", file=sys.stderr)
 
     def run(should_stop: Callable[[], bool]) -> int:
         options = {"should_stop": should_stop, "on_start": start, "refresh": refresh}
@@ -261,17 +250,6 @@ def supervised(run: Callable[[Callable[[], bool]], int]) -> int:
     except supervise.WorkerError as error:
         print(error, file=sys.stderr)
         return FAILED
-
-
-def _report(workdir: str, *, metric: str, tune: Sequence[str], num_planned: int, is_over: bool) -> None:
-    """Write the report of a study, and its figures at the end; a fault of the report must not end the study."""
-    from flatwide import report
-
-    try:
-        report.write(workdir, metric=metric, tune=tune, num_planned=num_planned, formats=("svg",) if is_over else ())
-    except Exception as error:
-        if is_over:
-            print(f"the report was not written: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[str]) -> str:

@@ -131,12 +131,6 @@ def test_runs_that_advance_together_keep_their_averages(tmp_path):
         assert value == pytest.approx(expected, rel=1e-4)  # float32 sums in another order
 
 
-def test_average_of_the_validation_split(tmp_path):
-    result = runner.run(FIELDS | SWA | {"num_epochs": 2, "validation_fraction": 0.2}, tmp_path, quiet=True)
-    assert result["validation_loss_average"] is not None
-    assert result["validation_loss_average"] != result["validation_loss"]
-
-
 def identity_of(**fields):
     return identity.identity(configs.resolve(FIELDS | fields), "data")
 

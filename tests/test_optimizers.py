@@ -83,31 +83,6 @@ def test_ten_steps_agree_with_optax(params, name, fields, weight_decay, referenc
     assert_close(trained, run_optax(reference(), params))
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_momentum_is_pytorchs(params, nesterov):
-    """torch.optim.SGD: buf = mu buf + (g + wd w); step along buf, or along g + wd w + mu buf."""
-    optimizer = optimizers.build("sgd", momentum=0.9, nesterov=nesterov)
-    trained = run(optimizer, params, num_steps=4, weight_decay=0.2)
-    for name, leaf in params["layer"].items():
-        w, velocity = np.asarray(leaf), 0.0
-        for _ in range(4):
-            d = np.sinh(w + 0.3) + 0.2 * w
-            velocity = 0.9 * velocity + d
-            w = w - LEARNING_RATE * (d + 0.9 * velocity if nesterov else velocity)
-        assert_allclose(trained["layer"][name], w, rtol=1e-12)
-
-
-def test_adam_by_hand(params):
-    trained = run(optimizers.build("adam", **ADAM), params, num_steps=3, weight_decay=0.2)
-    for name, leaf in params["layer"].items():
-        w, m, s = np.asarray(leaf), 0.0, 0.0
-        for t in (1, 2, 3):
-            d = np.sinh(w + 0.3) + 0.2 * w
-            m, s = 0.8 * m + 0.2 * d, 0.95 * s + 0.05 * d**2
-            w = w - LEARNING_RATE * (m / (1 - 0.8**t)) / (np.sqrt(s / (1 - 0.95**t)) + 1e-3)
-        assert_allclose(trained["layer"][name], w, rtol=1e-12)
-
-
 # The place of decay
 
 
@@ -118,14 +93,6 @@ def test_all_leaves_decay_unless_a_mask_says_which(params, name):
         optimizer = optimizers.build(name, decay_mask=decay_mask)
         direction, _ = optimizer.update(zero, optimizer.init(params), params, 0.5)
         assert {key for key, leaf in direction["layer"].items() if jnp.any(leaf != 0)} == decaying
-
-
-def test_adamw_shrinks_without_a_gradient_and_sgd_adds_decay_to_the_gradient(params):
-    zero = jax.tree.map(jnp.zeros_like, params)
-    for name in ("sgd", "adamw"):
-        optimizer = optimizers.build(name, momentum=0.9)
-        direction, _ = optimizer.update(zero, optimizer.init(params), params, 0.5)
-        assert_close(direction, jax.tree.map(lambda w: 0.5 * w, params))
 
 
 @pytest.mark.parametrize("variant", sorted(set(sam.VARIANTS) - {"layerwise", "norm_layers", "subset", *ELSEWHERE}))
@@ -180,25 +147,20 @@ def test_clipping_acts_on_the_final_gradient_and_not_on_the_ascent(params):
 
 OPTIONS = {"layerwise": {"layer_scales": (".*/kernel=0.5",)}, "subset": {"ascent_layers": (".*/kernel",)}}
 STEPPERS = [
-    ("sgd", {}),
-    ("sgd", {"momentum": 0.9}),
     ("sgd", {"momentum": 0.9, "nesterov": True, "gradient_clip": 0.5}),
     ("adam", {}),
     ("adamw", {"gradient_clip": 0.5}),
 ]
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize(("name", "fields"), STEPPERS)
 @pytest.mark.parametrize("variant", sorted(set(sam.VARIANTS) - ELSEWHERE))
-def test_pruned_weights_stay_exactly_zero(params, variant, name, fields, weight_decay):
+def test_pruned_weights_stay_exactly_zero(params, variant, name, fields):
     mask = {"layer": {"kernel": jnp.array([[1, 0], [0, 1], [1, 0]], bool), "bias": True, "scale": True}}
     rule = functools.partial(registry.find("", variant, sam.VARIANTS), **OPTIONS.get(variant, {}))(0.5)
     value_and_grad = sam.value_and_grad(lambda p: loss_fn(trees.apply_mask(p, mask)), rule)
     start = trees.apply_mask(params, mask)
-    trained = run(
-        optimizers.build(name, **fields), start, num_steps=3, weight_decay=weight_decay, value_and_grad=value_and_grad
-    )
+    trained = run(optimizers.build(name, **fields), start, num_steps=3, weight_decay=0.1, value_and_grad=value_and_grad)
     moved = jax.tree.map(lambda a, b: np.asarray(a != b), trained, start)["layer"]
     assert_array_equal(np.asarray(trained["layer"]["kernel"] == 0), ~np.asarray(mask["layer"]["kernel"]))
     assert_array_equal(moved["kernel"], mask["layer"]["kernel"])

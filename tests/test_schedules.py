@@ -3,7 +3,6 @@
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -107,23 +106,6 @@ def test_imagenets_schedule_is_the_papers(float64):
     steps = np.array([0, 1, 2500, 4999, 5000, 5001, 115_090, 225_179])
     factors = jax.vmap(schedules.build("imagenet_cosine", num_steps=225_180, warmup_steps=5000))(steps)
     assert_allclose(factors, jax.vmap(joined)(steps), rtol=1e-10, atol=1e-15)
-
-
-def test_inverse_square_root_is_that_of_the_sequence_tagging_example():
-    steps = [0, 1, 4000, 7999, 8000, 8001, 32_000, 74_999]
-    factors = table("inverse_sqrt", 75_000, 8000, steps=steps)
-    assert_allclose(factors, [min(1, t / 8000) / math.sqrt(max(t, 8000)) for t in steps], rtol=1e-6)
-
-
-def test_run_within_its_warmup_only_rises():
-    for name in ("cosine", "linear", "constant"):
-        assert_allclose(table(name, 5, 10), [0.0, 0.1, 0.2, 0.3, 0.4], rtol=1e-6)
-
-
-def test_many_steps_at_once_and_a_python_step():
-    factor = schedules.build("linear", num_steps=4, warmup_steps=2)
-    assert_allclose(jax.vmap(factor)(jnp.arange(4)), [0.0, 0.5, 1.0, 0.5])
-    assert factor(3) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ _DIGITS = 8  # of the digest of a user's file; a shipped definition has a far sh
 
 def entry(name: str) -> Measurement:
     """Return the entry of a measurement by the first part of its columns; defaults for a user-defined one."""
-    return MEASUREMENTS.get(name) or Measurement(function="", section=OTHER, sentence="", quantities=())
+    return MEASUREMENTS.get(name) or Measurement(section=OTHER, sentence="", quantities=())
 
 
 def find(what: str, name: str) -> Callable:
@@ -26,7 +26,8 @@ def find(what: str, name: str) -> Callable:
       name: a key of MEASUREMENTS, or `path/to/file.py:attribute`.
     Raises: as `registry.find`.
     """
-    return registry.find(what, name, {key: measurement.function for key, measurement in MEASUREMENTS.items()})
+    own = {key: f"flatwide.measurements.{key}:{key}" for key in MEASUREMENTS}
+    return registry.find(what, name, own | {key: each.function for key, each in MEASUREMENTS.items() if each.function})
 
 
 def quantity(column: str) -> Quantity:

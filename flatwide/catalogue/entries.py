@@ -70,7 +70,6 @@ class ArrayFigure(NamedTuple):
 class Measurement(NamedTuple):
     """The entry of a measurement.
 
-    function: "module:attribute".
     section: its heading in reports and galleries, a key of SECTIONS.
     sentence: what it measures; the first sentence of the captions of its figures.
     quantities: its results, in the order in which they are shown.
@@ -78,9 +77,9 @@ class Measurement(NamedTuple):
     terms: technical terms and their explanations, for the pages that use them.
     version: incremented when a change of the definition changes numbers, so that old files are measured again.
     num_param_arrays: arrays with an entry for each parameter in each of its files, for the estimate of disk space.
+    function: "module:attribute", where it is not `flatwide.measurements.<name>:<name>`.
     """
 
-    function: str
     section: str
     sentence: str
     quantities: tuple[Quantity, ...]
@@ -88,6 +87,7 @@ class Measurement(NamedTuple):
     terms: Mapping[str, str] = MappingProxyType({})
     version: int = 1
     num_param_arrays: int = 0
+    function: str = ""
 
 
 CURVATURE, UNIFORMITY, DYNAMICS = "Curvature of the minima", "Uniformity and stability", "Dynamics"

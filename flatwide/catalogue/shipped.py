@@ -46,7 +46,6 @@ def _changes(name: str, title: str, unit: str) -> list[Quantity]:
 
 MEASUREMENTS: dict[str, Measurement] = {
     "curvature": Measurement(
-        function="flatwide.measurements.curvature:curvature",
         section=CURVATURE,
         sentence="How strongly the training loss curves at the minima. Smaller is flatter.",
         quantities=(
@@ -75,7 +74,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         },
     ),
     "sharpness": Measurement(
-        function="flatwide.measurements.sharpness:sharpness",
         section=CURVATURE,
         sentence="How much the training loss rises within a small distance of the minima. Smaller is flatter.",
         quantities=(
@@ -88,7 +86,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "layers": Measurement(
-        function="flatwide.measurements.layers:layers",
         section=CURVATURE,
         sentence="How sharp the training loss is along the weights of its sharpest layer, with the others fixed.",
         quantities=(
@@ -102,7 +99,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "robustness": Measurement(
-        function="flatwide.measurements.robustness:robustness",
         section=CURVATURE,
         sentence="How much loss and metric of the training examples change with noise in the weights, relative to each "
         "tensor, and with weights rounded to few bits. Closer to zero is more robust.",
@@ -121,7 +117,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         quantities=_robustness("test", loss="averaged network's test loss", metric="averaged network's test metric"),
     ),
     "forgetting": Measurement(
-        function="flatwide.measurements.forgetting:forgetting",
         section=CURVATURE,
         sentence="What fine-tuning cost on test examples of the data that the network had learned before.",
         quantities=(
@@ -142,7 +137,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "spectrum": Measurement(
-        function="flatwide.measurements.spectrum:spectrum",
         section=CURVATURE,
         sentence="The shares of eigenvalues of the Hessian that are distinguishably below zero and above zero.",
         quantities=(
@@ -163,7 +157,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "moments": Measurement(
-        function="flatwide.measurements.moments:moments",
         section=UNIFORMITY,
         sentence="How much the curvature differs from one training example to another. Smaller is more uniform.",
         quantities=(
@@ -182,7 +175,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         },
     ),
     "stability": Measurement(
-        function="flatwide.measurements.stability:stability",
         section=UNIFORMITY,
         sentence="Whether small distances from a minimum shrink if training continues there, with the learning rate of "
         "the run's last step, the unnormalized rule of the theory, and no momentum.",
@@ -219,7 +211,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         },
     ),
     "edge": Measurement(
-        function="flatwide.measurements.edge:edge",
         section=DYNAMICS,
         sentence="How close training is to the edge of stability: the top eigenvalue over the one at which full-batch "
         "steps of the run's rule become unstable, which is 1 at the edge.",
@@ -245,7 +236,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         num_param_arrays=1,  # the eigenvector
     ),
     "convergence": Measurement(
-        function="flatwide.measurements.convergence:convergence",
         section=DYNAMICS,
         sentence="How fast the training loss fell, and what bounds it.",
         quantities=(
@@ -276,7 +266,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "smoothness": Measurement(
-        function="flatwide.measurements.smoothness:smoothness",
         section=DYNAMICS,
         sentence="How fast the gradient can change, and how steep the loss is relative to its height, along a training "
         "step.",
@@ -287,7 +276,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "activations": Measurement(
-        function="flatwide.measurements.activations:activations",
         section=DYNAMICS,
         sentence="The share of hidden ReLUs that are on, or off, both at the start of training and at its end.",
         quantities=(
@@ -296,7 +284,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "gradient": Measurement(
-        function="flatwide.measurements.gradient:gradient",
         section=DYNAMICS,
         sentence="The remaining training loss, and the norm of its gradient.",
         quantities=(
@@ -305,7 +292,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "barrier": Measurement(
-        function="flatwide.measurements.barrier:barrier",
         section=LANDSCAPE,
         sentence="How far the loss rises on the straight line to the network of the same seed at ρ = 0.",
         quantities=(
@@ -328,7 +314,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         terms={"barrier": "how far the loss rises on the straight line between two trained networks"},
     ),
     "landscape": Measurement(
-        function="flatwide.measurements.landscape:landscape",
         section=LANDSCAPE,
         sentence="How far the loss rises around the minima, along filter-normalized random directions.",
         quantities=(
@@ -346,7 +331,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "sharpest_plane": Measurement(
-        function="flatwide.measurements.sharpest_plane:sharpest_plane",
         section=LANDSCAPE,
         sentence="How far the loss rises within 0.1 of the minima along the two directions of largest curvature.",
         quantities=(
@@ -365,7 +349,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "minima_plane": Measurement(
-        function="flatwide.measurements.minima_plane:minima_plane",
         section=LANDSCAPE,
         sentence="Where the network of SAM lies relative to two at ρ = 0, of the same and of another seed.",
         quantities=(
@@ -392,7 +375,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "function": Measurement(
-        function="flatwide.measurements.function:function",
         section=DYNAMICS,
         sentence="The total variation of the function of a network with one input over the examples' range.",
         quantities=(
@@ -417,7 +399,6 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
     ),
     "trajectory": Measurement(
-        function="flatwide.measurements.trajectory:trajectory",
         section=LANDSCAPE,
         sentence="How far the weights moved during training.",
         quantities=(

@@ -1,9 +1,8 @@
 """Defaults and checks of a config, which report every fault at once."""
 
-import functools
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import ml_collections
@@ -115,7 +114,7 @@ def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
     """Map each field that holds a registered name to the registered names and their aliases."""
     from flatwide import data, models, objectives, optimizers, parameterization, sam, schedules, sparsify
 
-    names = {
+    return {
         "model": (models.MODELS, models.ALIASES),
         "dataset": (data.DATASETS, data.ALIASES),
         "loss": (objectives.OBJECTIVES, {}),
@@ -128,7 +127,6 @@ def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
         "parameterization": (dict.fromkeys(parameterization.PARAMETERIZATIONS), {}),
         "perturbation_scaling": (dict.fromkeys(parameterization.PERTURBATION_SCALINGS), {}),
     }
-    return names
 
 
 def _final_names(config: dict[str, Any]) -> dict[str, Any]:
@@ -174,213 +172,146 @@ def _unknown_names(config: dict[str, Any]) -> list[str]:
 
 
 def _contradictions(config: dict[str, Any], wrong: Collection[str]) -> list[str]:
-    """Check fields that are each valid against each other.
-
-    Args:
-      wrong: fields that are invalid by themselves.
-    """
-    messages = (rule(config) for fields, rule in _rules() if not set(fields) & set(wrong))
-    return [message for message in messages if message]
-
-
-def _rules() -> list[tuple[tuple[str, ...], Callable[[dict[str, Any]], str | None]]]:
-    """List the rules: the fields that each compares, and a function that returns their contradiction, or None."""
+    """Check fields that are each valid against each other; not those in `wrong`, which are invalid by themselves."""
     return [
-        (("microbatch", "batch_size"), _microbatch_divides),
-        (("accumulation_steps", "microbatch", "batch_size"), _accumulation_divides),
-        (("shard_parameters", "group_size"), _sharded_run_is_alone),
-        (("sparsity", "pruner"), _sparsity_has_a_pruner),
-        (("nesterov", "momentum"), _nesterov_has_momentum),
-        (("parameterization", "base_width", "perturbation_scaling"), _base_width_is_given),
-        (("parameterization", "perturbation_scaling"), _layerwise_needs_mup),
-        (("parameterization", "output_scale"), _mup_has_no_output_scale),
-        (("sam_variant", "perturbation_scaling"), _scaled_rule_has_no_floor),
-        *(((field, "sam_variant"), functools.partial(_layers_are_read, field)) for field in _OF_LAYERS),
-        (("loss", "dataset"), _targets_suit_the_loss),
-        (("label_noise", "dataset"), _labels_are_classes),
-        (("loss", "dataset"), _games_have_their_loss),
-        *(((field, "dataset"), functools.partial(_games_have_no_examples, field)) for field in _WITHOUT_EXAMPLES),
-        (("num_tokens", "num_train_steps", "dataset"), _tokens_are_a_length),
-        (("parameterization", "tie_embeddings", "model"), _mup_has_no_tied_head),
-        (("measure_epochs", "num_epochs", "num_train_steps"), _measured_epochs_are_trained),
+        message.format_map(config)
+        for fields, is_broken, message in _rules(config)
+        if is_broken and not set(fields) & set(wrong)
     ]
 
 
-def _microbatch_divides(config: dict[str, Any]) -> str | None:
-    batch_size, microbatch = config["batch_size"], config["microbatch"]
-    if microbatch is None or batch_size % microbatch == 0:
-        return None
-    return f"config.microbatch={microbatch}: expected a divisor of config.batch_size={batch_size}."
+def _rules(config: dict[str, Any]) -> list[tuple[tuple[str, ...], Any, str]]:
+    """List the rules: the fields that each compares, whether they contradict each other, and the message if so."""
+    from flatwide import data, objectives
 
-
-def _accumulation_divides(config: dict[str, Any]) -> str | None:
-    pieces = config["accumulation_steps"]
+    declared, is_game = data.INFO.get(config["dataset"]), config["dataset"] in data.GAMES
+    has_real_targets = declared is not None and declared.has_real_targets
+    has_own_file = {name: registry.is_own_file(config[name]) for name in ("loss", "dataset")}
+    is_mup, is_scaled = config["parameterization"] == "mup", config["perturbation_scaling"] != "none"
+    has_steps = config["num_train_steps"] is not None
     whole = "batch_size" if config["microbatch"] is None else "microbatch"  # the examples that share a perturbation
-    if config[whole] % pieces == 0:
-        return None
-    return f"config.accumulation_steps={pieces}: expected a divisor of config.{whole}={config[whole]}."
+    return [
+        (
+            ("microbatch", "batch_size"),
+            config["microbatch"] is not None and config["batch_size"] % config["microbatch"],
+            "config.microbatch={microbatch}: expected a divisor of config.batch_size={batch_size}.",
+        ),
+        (
+            ("accumulation_steps", "microbatch", "batch_size"),
+            config[whole] % config["accumulation_steps"],
+            f"config.accumulation_steps={{accumulation_steps}}: expected a divisor of config.{whole}={{{whole}}}.",
+        ),
+        (
+            ("shard_parameters", "group_size"),
+            config["shard_parameters"] and config["group_size"] > 1,
+            "config.shard_parameters=True with config.group_size={group_size}: a group trains many small networks on "
+            "one device, and a sharded network is split over several; set one of them to its default.",
+        ),
+        (
+            ("sparsity", "pruner"),
+            config["sparsity"] > 0 and config["pruner"] == "none",
+            "config.sparsity={sparsity} with config.pruner='none': nothing would be pruned; choose a pruner (random, "
+            "snip, magnitude) or set sparsity to 0.",
+        ),
+        (
+            ("nesterov", "momentum"),
+            config["nesterov"] and config["momentum"] == 0,
+            "config.nesterov=True with config.momentum=0.0: Nesterov needs a momentum > 0.",
+        ),
+        (
+            ("parameterization", "base_width", "perturbation_scaling"),
+            not config["base_width"] and (is_mup or is_scaled),
+            "config.base_width is missing: config.parameterization={parameterization!r} with config."
+            "perturbation_scaling={perturbation_scaling!r} scales a network relative to one of a base width, where "
+            "both equal the standard ones; set it to the width at which learning rate and rho were tuned, in the "
+            "format of the model's width field, such as --config.base_width=64.",
+        ),
+        (
+            ("parameterization", "perturbation_scaling"),
+            config["perturbation_scaling"] == "layerwise" and not is_mup,
+            "config.perturbation_scaling='layerwise' with config.parameterization={parameterization!r}: its factors "
+            "are those of gradients in muP; set config.parameterization=mup, or config.perturbation_scaling=none (or "
+            "global).",
+        ),
+        (
+            ("parameterization", "output_scale"),
+            is_mup and config["output_scale"] is not None,
+            "config.output_scale={output_scale} with config.parameterization='mup': a multiplier of the outputs "
+            "changes gradients and so SAM's perturbation, and muP has its factor in the output weights already; set "
+            "config.output_scale=None.",
+        ),
+        (
+            ("sam_variant", "perturbation_scaling"),
+            is_scaled and config["sam_variant"] == "adaptive",
+            "config.sam_variant='adaptive' with config.perturbation_scaling={perturbation_scaling!r}: its sizes |w| + "
+            "0.01 approach the floor of 0.01 as weights shrink with width, so no factor makes it the same at every "
+            "width; choose another variant, or config.perturbation_scaling=none.",
+        ),
+        *(((field, "sam_variant"), *_unread_layers(field, config)) for field in _OF_LAYERS),
+        (
+            ("loss", "dataset"),
+            has_real_targets and config["loss"] in objectives.FOR_CLASSES_ONLY,
+            "config.loss={loss!r} with config.dataset={dataset!r}: its targets are real numbers, and this loss needs "
+            "classes; choose config.loss=squared.",
+        ),
+        (
+            ("label_noise", "dataset"),
+            has_real_targets and config["label_noise"] > 0,
+            "config.label_noise={label_noise} with config.dataset={dataset!r}: its targets are real numbers, and label "
+            "noise needs classes; set config.label_noise=0.",
+        ),
+        (
+            ("loss", "dataset"),
+            not any(has_own_file.values()) and (config["loss"] == "ppo") != is_game,
+            "config.loss={loss!r} with config.dataset={dataset!r}: the loss 'ppo' is for games "
+            f"({', '.join(data.GAMES)}), and games have no other loss.",
+        ),
+        *(
+            (
+                (field, "dataset"),
+                is_game and config[field] != SCHEMA[field].default,
+                f"config.{field}={{{field}!r}} with config.dataset={{dataset!r}}: the examples of a game come from "
+                f"playing it, so there is nothing to {action}; set config.{field}={SCHEMA[field].default!r}.",
+            )
+            for field, action in _WITHOUT_EXAMPLES.items()
+        ),
+        (
+            ("num_tokens", "num_train_steps", "dataset"),
+            config["num_tokens"] is not None and has_steps,
+            "config.num_tokens={num_tokens} with config.num_train_steps={num_train_steps}: each is the length of the "
+            "run; set one of them to None.",
+        ),
+        (
+            ("num_tokens", "num_train_steps", "dataset"),
+            config["num_tokens"] and not has_steps and config["dataset"] != "text" and not has_own_file["dataset"],
+            "config.num_tokens={num_tokens} with config.dataset={dataset!r}: expected a data set whose examples are "
+            "windows of config.context_length tokens, such as text; set config.num_train_steps instead.",
+        ),
+        (
+            ("parameterization", "tie_embeddings", "model"),
+            config["model"] == "GPT" and is_mup and config["tie_embeddings"],
+            "config.tie_embeddings=True with config.parameterization='mup': the output kernel must be scaled unlike "
+            "the tokens' vectors as the width grows; set config.tie_embeddings=False.",
+        ),
+        (
+            ("measure_epochs", "num_epochs", "num_train_steps"),
+            not has_steps
+            and config["num_tokens"] is None
+            and max(config["measure_epochs"], default=0) > config["num_epochs"],
+            "config.measure_epochs={measure_epochs}: expected epochs up to config.num_epochs={num_epochs}.",
+        ),
+    ]
 
 
-def _sharded_run_is_alone(config: dict[str, Any]) -> str | None:
-    if not config["shard_parameters"] or config["group_size"] == 1:
-        return None
-    return (
-        f"config.shard_parameters=True with config.group_size={config['group_size']}: a group trains many small "
-        "networks on one device, and a sharded network is split over several; set one of them to its default."
-    )
-
-
-def _sparsity_has_a_pruner(config: dict[str, Any]) -> str | None:
-    if config["sparsity"] == 0 or config["pruner"] != "none":
-        return None
-    return (
-        f"config.sparsity={config['sparsity']} with config.pruner='none': nothing would be pruned; "
-        "choose a pruner (random, snip, magnitude) or set sparsity to 0."
-    )
-
-
-def _nesterov_has_momentum(config: dict[str, Any]) -> str | None:
-    if not config["nesterov"] or config["momentum"] > 0:
-        return None
-    return "config.nesterov=True with config.momentum=0.0: Nesterov needs a momentum > 0."
-
-
-def _layers_are_read(field: str, config: dict[str, Any]) -> str | None:
+def _unread_layers(field: str, config: dict[str, Any]) -> tuple[bool, str]:
+    """Whether a field of the SAM rules that treat layers unequally is set with a rule that ignores it; the message."""
     from flatwide import sam
 
     if not config[field] or config["sam_variant"] not in sam.VARIANTS:
-        return None
+        return False, ""
     variants = {name: registry.find("config.sam_variant", name, sam.VARIANTS) for name in sam.VARIANTS}
     readers = [name for name, variant in variants.items() if field in registry.fields(variant)]
-    if config["sam_variant"] in readers:
-        return None
-    expected = " or ".join(map(repr, readers))
-    return (
-        f"config.{field}={config[field]} with config.sam_variant={config['sam_variant']!r}, which does "
-        f"not read it; set config.sam_variant={expected}, or config.{field}=()."
+    return config["sam_variant"] not in readers, (
+        f"config.{field}={{{field}}} with config.sam_variant={{sam_variant!r}}, which does not read it; set "
+        f"config.sam_variant={' or '.join(map(repr, readers))}, or config.{field}=()."
     )
-
-
-def _base_width_is_given(config: dict[str, Any]) -> str | None:
-    if config["base_width"] or (config["parameterization"] != "mup" and config["perturbation_scaling"] == "none"):
-        return None
-    return (
-        f"config.base_width is missing: config.parameterization={config['parameterization']!r} with "
-        f"config.perturbation_scaling={config['perturbation_scaling']!r} scales a network relative to one of a base "
-        "width, where both equal the standard ones; set it to the width at which learning rate and rho were tuned, in "
-        "the format of the model's width field, such as --config.base_width=64."
-    )
-
-
-def _layerwise_needs_mup(config: dict[str, Any]) -> str | None:
-    if config["perturbation_scaling"] != "layerwise" or config["parameterization"] == "mup":
-        return None
-    return (
-        f"config.perturbation_scaling='layerwise' with config.parameterization={config['parameterization']!r}: its "
-        "factors are those of gradients in muP; set config.parameterization=mup, or "
-        "config.perturbation_scaling=none (or global)."
-    )
-
-
-def _mup_has_no_output_scale(config: dict[str, Any]) -> str | None:
-    if config["parameterization"] != "mup" or config["output_scale"] is None:
-        return None
-    return (
-        f"config.output_scale={config['output_scale']} with config.parameterization='mup': a multiplier of the outputs "
-        "changes gradients and so SAM's perturbation, and muP has its factor in the output weights already; set "
-        "config.output_scale=None."
-    )
-
-
-def _scaled_rule_has_no_floor(config: dict[str, Any]) -> str | None:
-    if config["perturbation_scaling"] == "none" or config["sam_variant"] != "adaptive":
-        return None
-    return (
-        f"config.sam_variant='adaptive' with config.perturbation_scaling={config['perturbation_scaling']!r}: its sizes "
-        "|w| + 0.01 approach the floor of 0.01 as weights shrink with width, so no factor makes it the same at every "
-        "width; choose another variant, or config.perturbation_scaling=none."
-    )
-
-
-def _has_real_targets(config: dict[str, Any]) -> bool:
-    from flatwide import data
-
-    declared = data.INFO.get(config["dataset"])
-    return declared is not None and declared.has_real_targets
-
-
-def _targets_suit_the_loss(config: dict[str, Any]) -> str | None:
-    from flatwide import objectives
-
-    if not _has_real_targets(config) or config["loss"] not in objectives.FOR_CLASSES_ONLY:
-        return None
-    return (
-        f"config.loss={config['loss']!r} with config.dataset={config['dataset']!r}: its targets are real numbers, "
-        "and this loss needs classes; choose config.loss=squared."
-    )
-
-
-def _labels_are_classes(config: dict[str, Any]) -> str | None:
-    if not _has_real_targets(config) or config["label_noise"] == 0:
-        return None
-    return (
-        f"config.label_noise={config['label_noise']} with config.dataset={config['dataset']!r}: its targets are "
-        "real numbers, and label noise needs classes; set config.label_noise=0."
-    )
-
-
-def _games_have_their_loss(config: dict[str, Any]) -> str | None:
-    from flatwide import data
-
-    has_user_file = any(registry.is_own_file(config[name]) for name in ("loss", "dataset"))
-    if has_user_file or (config["loss"] == "ppo") == (config["dataset"] in data.GAMES):
-        return None
-    return (
-        f"config.loss={config['loss']!r} with config.dataset={config['dataset']!r}: the loss 'ppo' is for games "
-        f"({', '.join(data.GAMES)}), and games have no other loss."
-    )
-
-
-def _games_have_no_examples(field: str, config: dict[str, Any]) -> str | None:
-    from flatwide import data
-
-    if config["dataset"] not in data.GAMES or config[field] == SCHEMA[field].default:
-        return None
-    return (
-        f"config.{field}={config[field]!r} with config.dataset={config['dataset']!r}: the examples of a game come "
-        f"from playing it, so there is nothing to {_WITHOUT_EXAMPLES[field]}; "
-        f"set config.{field}={SCHEMA[field].default!r}."
-    )
-
-
-def _tokens_are_a_length(config: dict[str, Any]) -> str | None:
-    if config["num_tokens"] is None:
-        return None
-    if config["num_train_steps"] is not None:
-        return (
-            f"config.num_tokens={config['num_tokens']} with config.num_train_steps={config['num_train_steps']}: each "
-            "is the length of the run; set one of them to None."
-        )
-    if config["dataset"] == "text" or registry.is_own_file(config["dataset"]):
-        return None
-    return (
-        f"config.num_tokens={config['num_tokens']} with config.dataset={config['dataset']!r}: expected a data set "
-        "whose examples are windows of config.context_length tokens, such as text; set config.num_train_steps instead."
-    )
-
-
-def _mup_has_no_tied_head(config: dict[str, Any]) -> str | None:
-    if config["model"] != "GPT" or config["parameterization"] != "mup" or not config["tie_embeddings"]:
-        return None
-    return (
-        "config.tie_embeddings=True with config.parameterization='mup': the output kernel must be scaled unlike the "
-        "tokens' vectors as the width grows; set config.tie_embeddings=False."
-    )
-
-
-def _measured_epochs_are_trained(config: dict[str, Any]) -> str | None:
-    epochs, num_epochs = config["measure_epochs"], config["num_epochs"]
-    has_steps = config["num_train_steps"] is not None or config["num_tokens"] is not None
-    if has_steps or max(epochs, default=0) <= num_epochs:
-        return None
-    return f"config.measure_epochs={epochs}: expected epochs up to config.num_epochs={num_epochs}."

@@ -7,8 +7,12 @@ from typing import NoReturn
 from flatwide.config.schema import ConfigError
 
 
+class HelpShown(Exception):
+    """The help that a command was asked for instead of its work."""
+
+
 class FlagParser(argparse.ArgumentParser):
-    """An argument parser with `--help`; its errors are ConfigErrors that end with the usage.
+    """An argument parser that raises what `--help` shows, and errors as ConfigErrors that end with the usage.
 
     Args:
       how_to_use: the usage, one line or several. example: one command, shown at the end of the help.
@@ -24,7 +28,11 @@ class FlagParser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self._how_to_use = how_to_use
-        self.add_argument("--help", "-h", action="store_true", help="print this help and exit")
+        self.add_argument("--help", "-h", action="help", help="print this help and exit")
+
+    def print_help(self, file: object = None) -> NoReturn:
+        """Raise HelpShown with the help."""
+        raise HelpShown(self.format_help().rstrip())
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError with the message and the usage."""

@@ -26,8 +26,5 @@ def path(name: str) -> Path:
 def listing() -> str:
     """Return each name with the first line of its file's docstring."""
     width = max((len(name) for name in names()), default=0)
-    return "\n".join(f"{name:<{width}}  {_purpose(path(name))}" for name in names())
-
-
-def _purpose(file: Path) -> str:
-    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    texts = {name: ast.get_docstring(ast.parse(path(name).read_text(encoding="utf-8"))) or "" for name in names()}
+    return "\n".join(f"{name:<{width}}  {text.partition(chr(10))[0]}" for name, text in texts.items())

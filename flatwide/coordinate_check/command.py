@@ -27,15 +27,13 @@ class Request(NamedTuple):
     output: Path | None
 
 
-def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
+def read(arguments: Sequence[str]) -> tuple[Request, list[str]]:
     """Read the arguments after `coordinate_check` on the command line.
 
-    Returns: the request, None for `--help`; and the arguments that assign config fields.
+    Returns: the request, and the arguments that assign config fields.
     Raises: ConfigError that lists every fault of the flags.
     """
     flags, rest = _parser().parse_known_args(arguments)
-    if flags.help:
-        return None, []
     faults = [] if flags.config else [f"--config is missing; usage:\n{USAGE}"]
     widths, num_seeds = None, 5
     if flags.widths is not None and (widths := _widths(flags.widths)) is None:
@@ -59,11 +57,6 @@ def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
     if faults:
         raise configs.ConfigError(faults)
     return Request(config_path=flags.config, widths=widths, num_seeds=num_seeds, output=output), rest
-
-
-def help_text() -> str:
-    """Return the help of the command."""
-    return _parser().format_help()
 
 
 def _parser() -> FlagParser:
@@ -105,11 +98,8 @@ def text(check: Check) -> str:
     num_judged, off = sum(slope.is_judged for slope in check.slopes), [s for s in check.slopes if s.is_off]
     rule = f"|slope| > {LARGEST_SLOPE} and an interval without 0"
     widths = ", ".join(map(str, check.widths))
-    verdict = (
-        f"{len(off)} of {num_judged} slopes are off ({rule})"
-        if off
-        else f"all {num_judged} judged slopes are as expected"
-    )
+    verdict = f"{len(off)} of {num_judged} slopes are off ({rule})"
+    verdict = verdict if off else f"all {num_judged} judged slopes are as expected"
     if by_chance := sum(slope.may_be_chance for slope in off):
         verdict += f", {by_chance} perhaps by chance, since a joint interval contains 0: use more --seeds"
     return "\n".join([*rows, f"{verdict}, after {NUM_STEPS} steps at widths {widths}."])

@@ -52,6 +52,10 @@ class _Data(NamedTuple):
 
     value: Any
 
+    def at(self, index: int) -> "_Data":
+        """Return the slice at an index of the first axis."""
+        return _Data(self.value[index])
+
 
 def layer_outputs(
     function: Callable, params: PyTree, moved: PyTree, inputs: PyTree
@@ -98,7 +102,7 @@ def _apply(operations: dict[str, list[LeafOperation]], equation: Any, arguments:
         return [_Data(result) for result in results]
     if not weights:
         return results
-    moved = jaxprs.bind(equation, [_moved(argument) for argument in arguments])
+    moved = jaxprs.bind(equation, [each.moved if isinstance(each, _Weights) else each for each in arguments])
     names, is_stack = _names(equation, [argument for argument in arguments if isinstance(argument, _Weights)])
     return [_Weights(value, other, names, is_stack) for value, other in zip(results, moved, strict=True)]
 
@@ -111,18 +115,12 @@ def _unrolled(operations: dict[str, list[LeafOperation]], equation: Any, argumen
     sliced, turns = arguments[num_consts + num_carried :], range(options["length"])
     rows: list[list] = []
     for turn in reversed(turns) if options["reverse"] else turns:
-        here = [_take(argument, turn) for argument in sliced]
+        here = [argument.at(turn) if isinstance(argument, _Weights | _Data) else argument[turn] for argument in sliced]
         results = jaxprs.run(program, [*consts, *carried, *here], functools.partial(_apply, operations))
         carried = results[:num_carried]
         rows.append(results[num_carried:])
     rows = rows[::-1] if options["reverse"] else rows
     return [*carried, *(_stack(list(column)) for column in zip(*rows, strict=True))]
-
-
-def _take(argument: Any, index: int) -> Any:
-    if isinstance(argument, _Weights):
-        return argument.at(index)
-    return _Data(argument.value[index]) if isinstance(argument, _Data) else argument[index]
 
 
 def _stack(column: list) -> Any:
@@ -143,7 +141,3 @@ def _names(equation: Any, weights: list[_Weights]) -> tuple[tuple[str, ...], boo
 
 def _value(argument: Any) -> Any:
     return argument.value if isinstance(argument, _Weights | _Data) else argument
-
-
-def _moved(argument: Any) -> Any:
-    return argument.moved if isinstance(argument, _Weights) else argument

@@ -219,11 +219,7 @@ def _slopes(
     grown: Sequence[parameterization.Leaf],
     config: Mapping[str, Any],
 ) -> list[Slope]:
-    """Fit a line for each quantity and seed, in logarithms, and judge those of kernels and embeddings.
-
-    Of dozens of slopes with an interval each, some are off by chance: those that a joint interval (Šidák) does not
-    confirm are marked. Biases and norms, whose slopes are those of their kernels, are only shown.
-    """
+    """Fit a line for each quantity and seed, in logarithms, and judge those of kernels and embeddings."""
     orders, shares = {leaf.name: leaf.order for leaf in grown}, expected_shares(grown, config)
     values = {name: np.array([[of[name] for of in row] for row in moved]) for name in moved[0][0]}
     largest: dict[str, float] = {}
@@ -233,13 +229,14 @@ def _slopes(
     # False if a value is infinite or NaN.
     is_rounding = {q: bool(array.max() <= _ROUNDING * largest[q.kind]) for q, array in values.items()}
 
-    def judges(quantity: Quantity) -> bool:
+    def judges(quantity: Quantity) -> bool:  # biases and norms, whose slopes are those of their kernels, are only shown
         first = quantity.name.partition(" + ")[0]
         is_hidden = quantity.kind == FEATURES and orders.get(first) != 1
         return not is_rounding[quantity] and (
             is_hidden or (quantity.kind == PERTURBATION and quantity.name in products)
         )
 
+    # Of dozens of slopes, some are off by chance: those that a joint interval does not confirm are marked.
     joint = estimates.sidak(sum(map(judges, values)))
 
     def slope(quantity: Quantity, array: np.ndarray) -> Slope:
@@ -263,10 +260,7 @@ def _slopes(
 
 
 def _fitted(multiples: Sequence[float], values: np.ndarray) -> np.ndarray:
-    """Fit log value = a + slope log multiple for each seed, from values [widths, seeds].
-
-    Returns: [seeds]; not finite if a value is not positive and finite.
-    """
+    """Fit the slopes of log values [widths, seeds] in log multiples; not finite if a value is not positive."""
     at = np.log(multiples) - np.mean(np.log(multiples))
     with np.errstate(divide="ignore", invalid="ignore"):
         return at @ np.log(values) / (at @ at)

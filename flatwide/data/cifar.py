@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from flatwide.data import files, hub, pixels
 from flatwide.data.files import DataError
-from flatwide.data.splits import Resident, fingerprint
+from flatwide.data.splits import Resident, dataset
 from flatwide.types import Dataset
 
 IMAGE_SHAPE = (32, 32, 3)
@@ -88,14 +87,8 @@ def load(form: Format, *, data_dir: str | None = None, augment: bool = True) -> 
     else:
         parts = _read(form, data_dir)
         train, test = _resident(form, [parts[name] for name in form.train]), _resident(form, [parts[form.test]])
-    return Dataset(
-        train=train,
-        test=test,
-        prepare=pixels.standardizing(mean=form.mean, std=form.std, augment=augment),
-        example=jax.ShapeDtypeStruct(IMAGE_SHAPE, jax.dtypes.canonicalize_dtype(float)),
-        num_outputs=form.num_classes,
-        fingerprint=fingerprint([train.arrays, test.arrays]),
-    )
+    prepare = pixels.standardizing(mean=form.mean, std=form.std, augment=augment)
+    return dataset(train, test, prepare=prepare, num_outputs=form.num_classes)
 
 
 cifar10 = functools.partial(load, CIFAR10)
@@ -112,23 +105,18 @@ def _resident(form: Format, parts: list[np.ndarray]) -> Resident:
 
 def _read(form: Format, data_dir: str) -> dict[str, np.ndarray]:
     """Read the records of each file, from the first folder that has all of them or their archive."""
-    folders = files.folders(data_dir, (form.folder, form.name, f"{form.name}/{form.folder}"))
-    names = (*form.train, form.test)
-    for folder in folders:
-        if all((folder / name).is_file() for name in names):
-            contents = ((str(folder / name), name, files.start(folder / name, _most(form, name) + 1)) for name in names)
-            return _records(form, contents)
-    for folder in folders:
-        if (folder / form.archive).is_file():
-            return _records(form, _members(form, folder / form.archive))
-    folder = max(folders, key=lambda folder: sum((folder / name).is_file() for name in names))
-    missing = [name for name in names if not (folder / name).is_file()]
-    hint = ""
-    if any((folder / name).exists() for folder in folders for name in form.pickled):
-        hint = " What is there is the Python version, which is pickled and never read; get the binary version."
-    raise DataError(
-        f"config.data_dir={data_dir!r}: {folder} has no {', no '.join(missing)}; expected {_expected(form)}.{hint}"
-    )
+    subfolders = (form.folder, form.name, f"{form.name}/{form.folder}")
+    folders = files.folders(data_dir, subfolders)
+    try:
+        paths = files.complete(data_dir, subfolders, (*form.train, form.test), _expected(form))
+    except DataError as error:
+        if archives := [path for folder in folders if (path := folder / form.archive).is_file()]:
+            return _records(form, _members(form, archives[0]))
+        if any((folder / name).exists() for folder in folders for name in form.pickled):
+            hint = "What is there is the Python version, which is pickled and never read; get the binary version."
+            raise DataError(f"{error} {hint}") from None
+        raise
+    return _records(form, ((str(path), path.name, files.start(path, _most(form, path.name) + 1)) for path in paths))
 
 
 def _expected(form: Format) -> str:

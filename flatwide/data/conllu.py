@@ -14,7 +14,6 @@ from flatwide.types import Categories, Dataset
 
 MAX_LENGTH = 256
 UNSEEN_TAG = 0  # the class of a tag that no training word has
-TEST_EVERY = 10  # where nobody has made a split, the tenth, twentieth, ... sentence is a test example
 COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 TAG_COLUMNS = ("upos", "xpos")
 NO_TAG = "_"
@@ -121,14 +120,8 @@ def read(path: Path) -> list[Sentence]:
 
     Raises: DataError naming the line, what was found and what was expected.
     """
-    content = files.read(path)
-    try:
-        content = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: is not UTF-8 ({error.reason}); save the file as UTF-8.") from error
     sentences: list[Sentence] = [[]]
-    for number, line in enumerate(content.split("\n"), 1):
+    for number, line in enumerate(files.read_text(path).split("\n"), 1):
         line = line.removesuffix("\r")
         if not line.strip():
             sentences.append([])
@@ -187,7 +180,9 @@ def _parts(data_dir: str | None) -> tuple[list[Sentence], list[Sentence]]:
     """Read the training and the test sentences."""
     if data_dir is None:
         raise DataError(f"config.data_dir=None: expected a folder with the .conllu files of a treebank; {_WHERE}.")
-    paths = _find(data_dir)
+    paths = files.listed(data_dir, (".conllu",), ANCIENT_GREEK)
+    if not paths:
+        raise DataError(f"config.data_dir={data_dir!r}: has no .conllu file; {_WHERE}.")
     of_role = {role: [path for path in paths if f"-{role}" in path.stem] for role in ("train", "dev", "test")}
     train, test = of_role["train"], of_role["dev"] or of_role["test"]
     if train and test:
@@ -195,26 +190,7 @@ def _parts(data_dir: str | None) -> tuple[list[Sentence], list[Sentence]]:
     if train or of_role["dev"]:
         names = ", ".join(path.name for path in paths)
         raise DataError(f"config.data_dir={data_dir!r}: has {names}; expected *-train.conllu and *-dev.conllu.")
-    sentences = _read_all(paths)
-    if len(sentences) < TEST_EVERY:
-        raise DataError(
-            f"config.data_dir={data_dir!r}: {len(sentences)} sentences; expected {TEST_EVERY} at least, every tenth of "
-            "which is a test example."
-        )
-    chosen = slice(TEST_EVERY - 1, None, TEST_EVERY)
-    return [sentence for i, sentence in enumerate(sentences, 1) if i % TEST_EVERY], sentences[chosen]
-
-
-def _find(data_dir: str) -> list[Path]:
-    """Find the .conllu files, in the order of their names."""
-    root = Path(data_dir).expanduser()
-    if root.is_file():
-        return [root]
-    for folder in files.folders(data_dir, ANCIENT_GREEK):
-        paths = sorted(path for path in folder.iterdir() if path.suffix == ".conllu" and path.is_file())
-        if paths:
-            return paths
-    raise DataError(f"config.data_dir={data_dir!r}: has no .conllu file; {_WHERE}.")
+    return files.every_tenth(_read_all(paths), f"config.data_dir={data_dir!r}", "sentences")
 
 
 def _read_all(paths: Sequence[Path]) -> list[Sentence]:

@@ -4,11 +4,10 @@ import importlib.util
 import io
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from flatwide.data import files, pixels
-from flatwide.data.splits import Resident, fingerprint
+from flatwide.data.splits import Resident, dataset
 from flatwide.types import Dataset
 
 NUM_CLASSES = 10
@@ -24,17 +23,11 @@ def digits() -> Dataset:
     """
     table = np.loadtxt(io.BytesIO(files.read(_path())), delimiter=",", dtype=np.uint8)
     images, labels = table[:, :-1].reshape(-1, 8, 8, 1), table[:, -1].astype(np.int32)
-    is_test = _is_test(labels)
-    train = Resident({"inputs": images[~is_test], "targets": labels[~is_test]})
-    test = Resident({"inputs": images[is_test], "targets": labels[is_test]})
-    return Dataset(
-        train=train,
-        test=test,
-        prepare=pixels.scaling(largest=LARGEST),
-        example=jax.ShapeDtypeStruct(images.shape[1:], jax.dtypes.canonicalize_dtype(float)),
-        num_outputs=NUM_CLASSES,
-        fingerprint=fingerprint([train.arrays, test.arrays]),
-    )
+    is_test = np.zeros(len(labels), bool)
+    for label in range(NUM_CLASSES):  # without a random draw, which a later NumPy could make differently
+        is_test[np.flatnonzero(labels == label)[EVERY - 1 :: EVERY]] = True
+    train, test = (Resident({"inputs": images[rows], "targets": labels[rows]}) for rows in (~is_test, is_test))
+    return dataset(train, test, prepare=pixels.scaling(largest=LARGEST), num_outputs=NUM_CLASSES)
 
 
 def _path() -> Path:
@@ -43,11 +36,3 @@ def _path() -> Path:
     if spec is None or spec.origin is None:
         raise files.DataError("config.dataset='digits': scikit-learn, whose wheel holds the digits, is not installed.")
     return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
-
-
-def _is_test(labels: np.ndarray) -> np.ndarray:
-    """Mark every fifth example of each class, without a random draw that a later NumPy could make differently."""
-    is_test = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        is_test[np.flatnonzero(labels == label)[EVERY - 1 :: EVERY]] = True
-    return is_test

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.data.splits import Resident, fingerprint
+from flatwide.data import splits
+from flatwide.data.splits import Resident
 from flatwide.types import Batch, Dataset, Padding, PyTree
 
 # Capacity for the nodes of a batch, as multiples of what it takes on average: nearly all batches of 100 graphs or more
@@ -82,23 +83,17 @@ def dataset(graphs: Graphs, train: np.ndarray, test: np.ndarray) -> Dataset:
       train, test: numbers of the graphs of each split.
     """
     most_nodes, most_edges = int(graphs.num_nodes.max()), max(1, int(graphs.num_edges.max()))
-    splits = [_split(graphs, chosen, most_nodes, most_edges) for chosen in (train, test)]
+    parts = [_split(graphs, chosen, most_nodes, most_edges) for chosen in (train, test)]
     real = jax.dtypes.canonicalize_dtype(float)
     number = jax.ShapeDtypeStruct((), np.int32)
-    return Dataset(
-        train=splits[0],
-        test=splits[1],
-        prepare=prepare,
-        example={
-            "nodes": jax.ShapeDtypeStruct((most_nodes, graphs.nodes.shape[1]), real),
-            "edges": jax.ShapeDtypeStruct((most_edges, 2), np.int32),
-            "num_nodes": number,
-            "num_edges": number,
-        },
-        num_outputs=graphs.labels.shape[1],
-        fingerprint=fingerprint([split.arrays for split in splits]),
-        padding=padding(graphs.num_nodes, graphs.num_edges),
-    )
+    example = {
+        "nodes": jax.ShapeDtypeStruct((most_nodes, graphs.nodes.shape[1]), real),
+        "edges": jax.ShapeDtypeStruct((most_edges, 2), np.int32),
+        "num_nodes": number,
+        "num_edges": number,
+    }
+    made = splits.dataset(*parts, prepare=prepare, num_outputs=graphs.labels.shape[1], example=example)
+    return made._replace(padding=padding(graphs.num_nodes, graphs.num_edges))
 
 
 def padding(num_nodes: np.ndarray, num_edges: np.ndarray) -> Padding:

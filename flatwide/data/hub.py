@@ -40,20 +40,24 @@ def load_images(
     Args:
       shape: height, width and channels (1 or 3) that every image must have.
       num_classes: K; the targets must be in [0, K).
-      name: `config.dataset`, for messages.
-      files: what to put into `config.data_dir` instead, for messages.
+      name, files: as for `tables`.
     Returns: train, test; the inputs are uint8.
     Raises: DataError if the data are unavailable or not as described.
     Cost: some 20 us of one core for each small image, at every start.
     """
     parts = []
-    for table, split in zip(tables_of(source, name=name, files=files), (source.train, source.test), strict=True):
+    for table, split in zip(_tables_of(source, name=name, files=files), (source.train, source.test), strict=True):
         location = f"{source.repository!r}, split {split!r}"
         cells = _cells(table, source.inputs, location=location)
         inputs = np.empty((len(table), *shape), np.uint8)
         for start in range(0, len(table), _ROWS):  # looking up a slice of rows costs as much as looking up one
             for index, cell in enumerate(cells[start : start + _ROWS][source.inputs], start):
-                inputs[index] = _pixels(_content(cell), shape, location=f"{location}, row {index}")
+                where = f"{location}, row {index}"
+                image = images.decode_small(_content(cell), is_color=shape[-1] == 3, location=where)
+                if image.shape != shape:
+                    actual, expected = (" x ".join(map(str, sizes)) for sizes in (image.shape, shape))
+                    raise DataError(f"{where}: an image of {actual}; expected {expected}.")
+                inputs[index] = image
         parts.append(
             Resident({"inputs": inputs, "targets": _classes(table, source.targets, num_classes, location=location)})
         )
@@ -61,21 +65,18 @@ def load_images(
 
 
 def open_images(source: Images, *, name: str, files: str) -> tuple[images.Encoded, images.Encoded, int]:
-    """Open images that are read when they are needed.
+    """Open images that are read when they are needed; return train, test, and the number of classes.
 
-    Args:
-      name: `config.dataset`, for messages.
-      files: what to put into `config.data_dir` instead, for messages.
-    Returns: train, test, and the number of classes.
-    Raises: DataError if the data are unavailable.
+    Args and raises: as `tables`.
     """
-    train, test = tables_of(source, name=name, files=files)
-    num_classes = _num_classes(train, source.targets)
+    train, test = _tables_of(source, name=name, files=files)
+    names = getattr(train.features[source.targets], "names", None)
+    num_classes = len(names) if names else int(np.max(train.with_format("numpy")[source.targets][:])) + 1
     splits = _encoded(train, source, num_classes, source.train), _encoded(test, source, num_classes, source.test)
     return *splits, num_classes
 
 
-def tables_of(source: Images, *, name: str, files: str) -> list[Any]:
+def _tables_of(source: Images, *, name: str, files: str) -> list[Any]:
     """Open the train and the test table of a source; see `tables`."""
     columns, splits = (source.inputs, source.targets), (source.train, source.test)
     return tables(source.repository, splits=splits, columns=columns, name=name, files=files)
@@ -105,10 +106,10 @@ def tables(repository: str, *, splits: Sequence[str], columns: Sequence[str], na
         with _offline() if is_offline else contextlib.nullcontext():
             opened = [datasets.load_dataset(repository, split=split) for split in splits]
     except Exception as error:  # the library and its dependencies raise errors of many types
-        raise DataError(
-            f"{problem} cannot be had from the Hugging Face hub "
-            f"({_reason(error, no_network=is_offline and not is_local)}). {advice}"
-        ) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        if is_offline and not is_local:
+            reason = "no network, or HF_HUB_OFFLINE is set, and it is not in the local cache"
+        raise DataError(f"{problem} cannot be had from the Hugging Face hub ({reason}). {advice}") from error
     for table, split in zip(opened, splits, strict=True):
         if missing := [column for column in columns if column not in table.column_names]:
             raise DataError(
@@ -116,12 +117,6 @@ def tables(repository: str, *, splits: Sequence[str], columns: Sequence[str], na
                 f"its columns are {', '.join(table.column_names)}."
             )
     return opened
-
-
-def _reason(error: Exception, *, no_network: bool) -> str:
-    if no_network:
-        return "no network, or HF_HUB_OFFLINE is set, and it is not in the local cache"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _is_reachable() -> bool:
@@ -166,21 +161,6 @@ def _cells(table: Any, column: str, *, location: str) -> Any:
 def _content(cell: dict[str, Any]) -> bytes:
     """Return an encoded image, whether the table holds its bytes or its path."""
     return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
-
-
-def _pixels(content: bytes, shape: tuple[int, ...], *, location: str) -> np.ndarray:
-    if shape[-1] not in (1, 3):
-        raise ValueError(f"shape={shape}: expected 1 or 3 channels.")
-    image = images.decode_small(content, is_color=shape[-1] == 3, location=location)
-    if image.shape != shape:
-        actual, expected = (" x ".join(map(str, sizes)) for sizes in (image.shape, shape))
-        raise DataError(f"{location}: an image of {actual}; expected {expected}.")
-    return image
-
-
-def _num_classes(table: Any, column: str) -> int:
-    names = getattr(table.features[column], "names", None)
-    return len(names) if names else int(np.max(table.with_format("numpy")[column][:])) + 1
 
 
 def _classes(table: Any, column: str, num_classes: int, *, location: str) -> np.ndarray:

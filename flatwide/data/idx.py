@@ -3,13 +3,12 @@
 import math
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from flatwide import machine
 from flatwide.data import files, hub, pixels
 from flatwide.data.files import DataError
-from flatwide.data.splits import Resident, fingerprint
+from flatwide.data.splits import Resident, dataset
 from flatwide.types import Dataset
 
 NUM_CLASSES = 10
@@ -84,40 +83,15 @@ def _load(name: str, subfolders: tuple[str, ...], source: hub.Images, *, data_di
     if data_dir is None:
         train, test = hub.load_images(source, shape=(*IMAGE_SHAPE, 1), num_classes=NUM_CLASSES, name=name, files=_FILES)
     else:
-        paths = _find(name, subfolders, data_dir)
+        expected = f"the four files of {name}: {_FILES}"
+        paths = files.complete(data_dir, subfolders, NAMES, expected, spellings=_spellings)
         train, test = _split(*paths[:2]), _split(*paths[2:])
-    return Dataset(
-        train=train,
-        test=test,
-        prepare=pixels.scaling(largest=255),
-        example=jax.ShapeDtypeStruct((*IMAGE_SHAPE, 1), jax.dtypes.canonicalize_dtype(float)),
-        num_outputs=NUM_CLASSES,
-        fingerprint=fingerprint([train.arrays, test.arrays]),
-    )
+    return dataset(train, test, prepare=pixels.scaling(largest=255), num_outputs=NUM_CLASSES)
 
 
-def _find(name: str, subfolders: tuple[str, ...], data_dir: str) -> list[Path]:
-    """Find the four files, in the first folder that has all of them."""
-    folders = files.folders(data_dir, subfolders)
-    candidates = [[_variant(folder, file) for file in NAMES] for folder in folders]
-    for paths in candidates:
-        if None not in paths:
-            return [path for path in paths if path is not None]
-    folder, paths = max(
-        zip(folders, candidates, strict=True), key=lambda pair: sum(path is not None for path in pair[1])
-    )
-    missing = [file for file, path in zip(NAMES, paths, strict=True) if path is None]
-    raise DataError(
-        f"config.data_dir={data_dir!r}: {folder} has no {', no '.join(missing)}; "
-        f"expected the four files of {name}: {_FILES}."
-    )
-
-
-def _variant(folder: Path, name: str) -> Path | None:
-    """Find a file under one of the spellings that are in use; the uncompressed one first, which reads fastest."""
-    spellings = (name, name.replace("-idx", ".idx"))
-    candidates = (folder / (spelling + suffix) for suffix in ("", ".gz") for spelling in spellings)
-    return next((path for path in candidates if path.is_file()), None)
+def _spellings(name: str) -> list[str]:
+    """List the spellings that are in use; the uncompressed ones first, which read fastest."""
+    return [spelling + suffix for suffix in ("", ".gz") for spelling in (name, name.replace("-idx", ".idx"))]
 
 
 def _split(images_path: Path, labels_path: Path) -> Resident:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -56,39 +55,25 @@ def image_folder(
     if data_dir is None:
         raise DataError(f"config.data_dir=None: expected a folder with {_LAYOUT}; set it.")
     root, test_folder = _find(data_dir)
-    train, test = tree(root / "train"), tree(root / test_folder)
-    if train.classes != test.classes:
-        differing = sorted(set(train.classes) ^ set(test.classes))
+    (train, classes), (test, others) = tree(root / "train"), tree(root / test_folder)
+    if classes != others:
+        differing = sorted(set(classes) ^ set(others))
         raise DataError(
-            f"{root}: train has {len(train.classes)} classes and {test_folder} {len(test.classes)}; expected the same "
+            f"{root}: train has {len(classes)} classes and {test_folder} {len(others)}; expected the same "
             f"ones. Only in one of them: {', '.join(differing[:5])}{', …' if len(differing) > 5 else ''}."
         )
-    num_classes = len(train.classes)
-    return _dataset(train.encoded, test.encoded, num_classes, augment=augment, cache=cache, threads=threads)
+    return _dataset(train, test, len(classes), augment=augment, cache=cache, threads=threads)
 
 
-class Tree(NamedTuple):
-    """The images below a folder, and the names of its classes in order."""
-
-    encoded: Encoded
-    classes: list[str]
-
-
-def tree(folder: Path) -> Tree:
+@files.naming_what_cannot_be_read()
+def tree(folder: Path) -> tuple[Encoded, list[str]]:
     """List the images below a folder; none is opened.
 
     Args:
       folder: has one folder a class; the classes are numbered in the order of their names.
-    Returns: the images in the order of their names. The digest is of names and sizes in bytes.
+    Returns: the images in the order of their names, and the names of the classes. The digest is of names and sizes.
     Raises: DataError if there are no class folders, or one has no images.
     """
-    try:
-        return _tree(folder)
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from error
-
-
-def _tree(folder: Path) -> Tree:
     names_here = os.listdir(folder)
     classes = sorted(name for name in names_here if not name.startswith(".") and (folder / name).is_dir())
     if not classes:
@@ -111,14 +96,12 @@ def _tree(folder: Path) -> Tree:
     def path(index: int) -> str:
         return os.path.join(folder, classes[owner[index]], os.fsdecode(bytes(names[index])))
 
+    @files.naming_what_cannot_be_read()
     def content(index: int) -> bytes:
-        try:
-            return Path(path(index)).read_bytes()
-        except OSError as error:
-            raise DataError(f"{path(index)}: cannot be read ({error.strerror}).") from error
+        return Path(path(index)).read_bytes()
 
     digest = fingerprint([names, sizes, targets, np.array(classes)])
-    return Tree(Encoded(content, path, targets, digest), classes)
+    return Encoded(content, path, targets, digest), classes
 
 
 def _dataset(

@@ -1,5 +1,6 @@
 """Encoded images to arrays, and the crops of ImageNet, on the host."""
 
+import functools
 import io
 import math
 from collections.abc import Callable
@@ -43,14 +44,7 @@ def stream(encoded: Encoded, *, augment: bool, cache: bool, threads: int | None)
       threads: how many are decoded at a time; None for as many as there are cores.
     """
     _decoders()  # missing packages show before the first epoch
-    cached: dict[int, bytes] = {}
-
-    def content(index: int) -> bytes:
-        if not cache:
-            return encoded.content(index)
-        if index not in cached:
-            cached[index] = encoded.content(index)
-        return cached[index]
+    content = functools.cache(encoded.content) if cache else encoded.content
 
     def read(index: int, generator: np.random.Generator | None) -> np.ndarray:
         image = decode(content(index), location=encoded.location(index))

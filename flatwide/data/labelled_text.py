@@ -1,7 +1,5 @@
 """Texts with one label each: SST-2 in GLUE's files or from the Hugging Face hub, and any table of texts and labels."""
 
-import csv
-import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,26 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 from flatwide import registry
-from flatwide.data import files, hub, words
+from flatwide.data import files, hub, splits, words
 from flatwide.data.files import DataError
-from flatwide.data.splits import Resident, fingerprint
+from flatwide.data.splits import Resident
 from flatwide.types import Categories, Dataset
 
 TEXT_NAMES, LABEL_NAMES = ("text", "sentence"), ("label",)
 SUFFIXES = (".tsv", ".csv")
 TEST_NAMES = ("dev", "test")
-TEST_EVERY = 10  # of a single file the tenth, twentieth, ... text is a test example
 _HUB = "stanfordnlp/sst2"
 _SST2_FILES = "GLUE's train.tsv and dev.tsv"
 _LAYOUT = "train.tsv and dev.tsv (or .csv, or test instead of dev), or one file of either kind"
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
-_MISSING = (
-    "",
-    "nan",
-    "null",
-    "<na>",
-    "n/a",
-)  # as pandas and databases write a missing value; "na" and "none" are words
+# As pandas and databases write a missing value; "na" and "none" are words.
+_MISSING = ("", "nan", "null", "<na>", "n/a")
 _WORD = re.compile(r"\w+(?:['’]\w+)*|([^\w\s])\1*")
 
 
@@ -64,23 +56,16 @@ def sst2(
       Wang et al. (2019), GLUE.
     """
     if data_dir is None:
-        train, test = (
-            _from_hub(table, split)
-            for table, split in zip(
-                hub.tables(
-                    _HUB, splits=("train", "validation"), columns=("sentence", "label"), name="sst2", files=_SST2_FILES
-                ),
-                ("train", "validation"),
-                strict=True,
-            )
-        )
+        names = ("train", "validation")
+        tables = hub.tables(_HUB, splits=names, columns=("sentence", "label"), name="sst2", files=_SST2_FILES)
+        train, test = map(_from_hub, tables, names)
     else:
-        train, test = (read(path) for path in _find_sst2(data_dir))
-    classes = ["0", "1"]
+        paths = files.complete(data_dir, ("SST-2", "sst2"), ("train.tsv", "dev.tsv"), f"{_SST2_FILES} of SST-2")
+        train, test = map(read, paths)
     return dataset(
         train,
         test,
-        classes,
+        ["0", "1"],
         split=str.split,
         max_length=max_length,
         min_word_count=min_word_count,
@@ -104,8 +89,11 @@ def labelled_text(
     """
     if data_dir is None:
         raise DataError(f"config.data_dir=None: expected a folder with {_LAYOUT}; set it.")
-    tables = [read(path) for path in _find(data_dir)]
-    train, test = tables if len(tables) == 2 else _parted(tables[0])
+    tables = list(map(read, _find(data_dir)))
+    if len(tables) == 1:
+        [(location, rows)] = tables
+        tables = [Table(location, part) for part in files.every_tenth(rows, location, "texts")]
+    train, test = tables
     return dataset(
         train,
         test,
@@ -145,7 +133,12 @@ def dataset(
     Raises: DataError naming the line of a text without words, or of an unknown label.
     """
     tables = (train, test)
-    texts = [[_words(table, row, split)[:max_length] for row in table.rows] for table in tables]
+    texts = []
+    for table in tables:
+        texts.append([split(row.text)[:max_length] for row in table.rows])
+        if [] in texts[-1]:
+            line, text, _ = table.rows[texts[-1].index([])]
+            raise DataError(f"{table.location}, line {line}: the text {text!r} has no words; leave the line out.")
     vocabulary = words.vocabulary(texts[0], min_word_count=min_word_count)
     lengths = np.array([len(text) for text in texts[0]])
     longest = max(len(text) for part in texts for text in part)
@@ -153,15 +146,9 @@ def dataset(
         Resident({"inputs": words.tokens(part, vocabulary, length=longest), "targets": _targets(table, list(classes))})
         for table, part in zip(tables, texts, strict=True)
     ]
-    return Dataset(
-        train=parts[0],
-        test=parts[1],
-        prepare=words.as_they_are,
-        example=Categories((longest,), words.FIRST_WORD + len(vocabulary)),
-        num_outputs=len(classes),
-        fingerprint=fingerprint([part.arrays for part in parts]),
-        padding=words.padding(lengths, longest=longest, window=size_window),
-    )
+    example = Categories((longest,), words.FIRST_WORD + len(vocabulary))
+    made = splits.dataset(*parts, prepare=words.as_they_are, num_outputs=len(classes), example=example)
+    return made._replace(padding=words.padding(lengths, longest=longest, window=size_window))
 
 
 def read(path: Path) -> Table:
@@ -175,14 +162,8 @@ def read(path: Path) -> Table:
         cell is unquoted if it is quoted as a whole, and quotation marks are marks like others if not. Gzipped or not.
     Raises: DataError naming the line, what was found and what was expected.
     """
-    content = files.read(path)
-    try:
-        content = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: is not UTF-8 ({error.reason}); save the file as UTF-8.") from error
-    lines = _csv_rows(path, content) if _is_csv(path) else _tsv_rows(content)
-    rows = [(line, cells) for line, cells in lines if cells]
+    is_csv = ".csv" in path.suffixes
+    rows = list(files.csv_rows(path) if is_csv else _tsv_rows(files.read_text(path)))
     if not rows:
         raise DataError(f"{path}: is empty; expected a text and a label a line.")
     first = [cell.strip().lower() for cell in rows[0][1]]
@@ -197,7 +178,7 @@ def read(path: Path) -> Table:
     for line, cells in rows:
         if len(cells) != num_columns:
             why = "as its first line has" if has_names else f"a text and a label, or a first line that names {named}"
-            hint = "; quote a text that has commas" if _is_csv(path) else ""
+            hint = "; quote a text that has commas" if is_csv else ""
             raise DataError(f"{path}, line {line}: {len(cells)} columns; expected {num_columns}, {why}{hint}.")
     table = Table(str(path), [Row(line, cells[text], cells[label].strip()) for line, cells in rows[has_names:]])
     labels = [row.label for row in table.rows]
@@ -214,41 +195,12 @@ def read(path: Path) -> Table:
     return table
 
 
-def _is_csv(path: Path) -> bool:
-    return ".csv" in path.suffixes
-
-
-def _csv_rows(path: Path, content: str) -> list[tuple[int, list[str]]]:
-    reader, rows, line = csv.reader(io.StringIO(content, newline=""), strict=True), [], 1
-    limit = csv.field_size_limit(len(content) + 1)  # a text may be long; Python's own limit is 131,072 characters
-    try:
-        for cells in reader:
-            rows.append((line, cells))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, line {line}: {error}; expected cells with quotation marks to be quoted, and the marks doubled."
-        ) from error
-    finally:
-        csv.field_size_limit(limit)
-    return rows
-
-
 def _tsv_rows(content: str) -> list[tuple[int, list[str]]]:
+    def unquoted(cell: str) -> str:
+        return match[1].replace('""', '"') if (match := _QUOTED.fullmatch(cell)) else cell
+
     lines = enumerate(content.split("\n"), 1)
-    return [(n, [_unquoted(cell) for cell in line.removesuffix("\r").split("\t")]) for n, line in lines if line.strip()]
-
-
-def _unquoted(cell: str) -> str:
-    match = _QUOTED.fullmatch(cell)
-    return match[1].replace('""', '"') if match else cell
-
-
-def _words(table: Table, row: Row, split: Callable[[str], list[str]]) -> list[str]:
-    words_of_text = split(row.text)
-    if not words_of_text:
-        raise DataError(f"{table.location}, line {row.line}: the text {row.text!r} has no words; leave the line out.")
-    return words_of_text
+    return [(n, [unquoted(cell) for cell in line.removesuffix("\r").split("\t")]) for n, line in lines if line.strip()]
 
 
 def _classes(table: Table) -> list[str]:
@@ -277,32 +229,9 @@ def _targets(table: Table, classes: list[str]) -> np.ndarray:
     return np.array([number[row.label] for row in table.rows], np.int32)
 
 
-def _parted(table: Table) -> tuple[Table, Table]:
-    if len(table.rows) < TEST_EVERY:
-        raise DataError(
-            f"{table.location}: {len(table.rows)} texts; expected {TEST_EVERY} at least, every tenth of which is a "
-            f"test example, or a folder with {_LAYOUT}."
-        )
-    test = table.rows[TEST_EVERY - 1 :: TEST_EVERY]
-    train = [row for i, row in enumerate(table.rows, 1) if i % TEST_EVERY]
-    return Table(table.location, train), Table(table.location, test)
-
-
-def _find_sst2(data_dir: str) -> list[Path]:
-    for folder in files.folders(data_dir, ("SST-2", "sst2")):
-        paths = [folder / "train.tsv", folder / "dev.tsv"]
-        if all(path.is_file() for path in paths):
-            return paths
-    raise DataError(f"config.data_dir={data_dir!r}: has no train.tsv and dev.tsv; expected {_SST2_FILES} of SST-2.")
-
-
 def _find(data_dir: str) -> list[Path]:
     """Find the training and the test file, or one file."""
-    root = Path(data_dir).expanduser()
-    if root.is_file():
-        return [root]
-    files.folders(data_dir, ())
-    tables = sorted(path for path in root.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    tables = files.listed(data_dir, SUFFIXES)
     train = [path for path in tables if path.stem == "train"]
     test = next((matches for name in TEST_NAMES if (matches := [path for path in tables if path.stem == name])), [])
     if len(train) == len(test) == 1:

@@ -9,10 +9,9 @@ import numpy as np
 
 from flatwide.data import files, pixels
 from flatwide.data.files import DataError
-from flatwide.data.splits import Resident, fingerprint
+from flatwide.data.splits import Resident, dataset
 from flatwide.types import Array, Batch, Dataset
 
-EVERY = 10  # without test arrays, the tenth, twentieth, ... example is a test example
 _NAMES = ("inputs", "targets")
 _TEST_NAMES = ("test_inputs", "test_targets")
 _LAYOUT = (
@@ -35,22 +34,13 @@ def npz(*, data_dir: str | None = None) -> Dataset:
     arrays = _read(path)
     splits = [_split(path, arrays, names) for names in (_NAMES, _TEST_NAMES) if set(names) <= set(arrays)]
     if len(splits) == 1:
-        if splits[0].num_examples < EVERY:
-            raise DataError(f"{path}: {splits[0].num_examples} inputs; expected {EVERY} at least, or test_inputs.")
-        is_test = np.arange(splits[0].num_examples) % EVERY == EVERY - 1
-        splits = [splits[0].take(np.flatnonzero(chosen)) for chosen in (~is_test, is_test)]
+        chosen = files.every_tenth(range(splits[0].num_examples), path, "inputs")
+        splits = [splits[0].take(np.array(rows)) for rows in chosen]
     train, test = splits
     forms = [[leaf.shape[1:] for leaf in (split.arrays["inputs"], split.arrays["targets"])] for split in splits]
     if forms[0] != forms[1] or train.targets.dtype != test.targets.dtype:
         raise DataError(f"{path}: test examples have other shapes or targets than the others; expected the same.")
-    return Dataset(
-        train=train,
-        test=test,
-        prepare=prepare,
-        example=jax.ShapeDtypeStruct(forms[0][0], jax.dtypes.canonicalize_dtype(float)),
-        num_outputs=_num_outputs(path, train, test),
-        fingerprint=fingerprint([split.arrays for split in splits]),
-    )
+    return dataset(train, test, prepare=prepare, num_outputs=_num_outputs(path, train, test))
 
 
 def prepare(batch: Batch, key: Array | None, *, train: bool) -> Batch:
@@ -65,11 +55,7 @@ def prepare(batch: Batch, key: Array | None, *, train: bool) -> Batch:
 def _find(data_dir: str | None) -> Path:
     if data_dir is None:
         raise DataError(f"config.data_dir=None: expected {_LAYOUT}.")
-    path = Path(data_dir).expanduser()
-    if path.is_file():
-        return path
-    [folder] = files.folders(data_dir, ())
-    found = sorted(path for path in folder.iterdir() if path.suffix == ".npz" and path.is_file())
+    found = files.listed(data_dir, (".npz",))
     if len(found) != 1:
         names = [path.name for path in found]
         raise DataError(

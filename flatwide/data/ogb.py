@@ -29,8 +29,9 @@ def ogbg_molpcba(*, data_dir: str | None = None) -> Dataset:
     """
     if data_dir is None:
         raise DataError(f"config.data_dir=None: expected the folder of {_SOURCE}; set it.")
-    folder = _find(data_dir)
-    paths = {name: folder / "raw" / f"{name}.csv.gz" for name in _RAW}
+    expected = f"{_SOURCE}. Get pcba.zip from the page of ogbg-molpcba at ogb.stanford.edu, and unpack it"
+    found = files.complete(data_dir, FOLDERS, [f"raw/{name}.csv.gz" for name in _RAW], expected)
+    paths = dict(zip(_RAW, found, strict=True))
     num_nodes, num_edges = (_integers(paths[name], columns=1)[:, 0] for name in ("num-node-list", "num-edge-list"))
     nodes, edges = _integers(paths["node-feat"], columns=smiles.NUM_FEATURES), _integers(paths["edge"], columns=2)
     _check_counts(paths["num-node-list"], num_nodes, least=1, total=len(nodes), of=paths["node-feat"])
@@ -49,20 +50,8 @@ def ogbg_molpcba(*, data_dir: str | None = None) -> Dataset:
         num_edges=num_edges,
         labels=_labels(paths["graph-label"], len(num_nodes)),
     )
-    train, _, test = _splits(folder / "split" / "scaffold", len(num_nodes))
+    train, _, test = _splits(found[0].parents[1] / "split" / "scaffold", len(num_nodes))
     return graphs.dataset(collected, train, test)
-
-
-def _find(data_dir: str) -> Path:
-    tried = files.folders(data_dir, FOLDERS)
-    for folder in tried:
-        if (folder / "raw").is_dir() and all((folder / "raw" / f"{name}.csv.gz").is_file() for name in _RAW):
-            return folder
-    missing = [name for name in _RAW if not (tried[0] / "raw" / f"{name}.csv.gz").is_file()]
-    raise DataError(
-        f"config.data_dir={data_dir!r}: {tried[0]} has no raw/{missing[0]}.csv.gz; expected {_SOURCE}. "
-        "Get pcba.zip from the page of ogbg-molpcba at ogb.stanford.edu, and unpack it."
-    )
 
 
 def _splits(folder: Path, num_graphs: int) -> list[np.ndarray]:

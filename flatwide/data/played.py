@@ -1,12 +1,13 @@
 """Splits whose examples come from playing a game with a network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
+import jax
 import numpy as np
 
-from flatwide.types import Array, Batch, PyTree
+from flatwide.types import Array, Batch, Dataset, PyTree
 
 
 class Turn(NamedTuple):
@@ -49,19 +50,15 @@ class _NoExamples:
         """Return none."""
         return {}
 
-    def take(self, indices: np.ndarray) -> NoReturn:
-        """Refuse: there is nothing to select from."""
-        raise _refusal("no examples to select, for a validation split or a subset")
+    def take(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Refuse: there is nothing to select from, and batches come from a network that plays."""
+        raise ValueError(
+            "a split that comes from playing a game has no examples to select or to change, and no batches before a "
+            "network has played (see flatwide.training.rollouts): set config.validation_fraction=0, "
+            "config.train_examples=None and config.label_noise=0."
+        )
 
-    def with_targets(self, targets: np.ndarray) -> NoReturn:
-        """Refuse: there is nothing to corrupt."""
-        raise _refusal("no targets to replace, as label noise does")
-
-    def batches(
-        self, batch_size: int, *, order: np.ndarray, seed: int, epoch: int, train: bool, first_batch: int = 0
-    ) -> Iterator[Batch]:
-        """Refuse: batches come from a network that plays."""
-        raise _refusal("no batches before a network has played; see flatwide.training.rollouts")
+    with_targets = batches = take
 
 
 @dataclass(frozen=True)
@@ -112,8 +109,50 @@ class Games(_NoExamples):
         return self.num_games
 
 
-def _refusal(lack: str) -> ValueError:
-    return ValueError(
-        f"a split that comes from playing a game has {lack}: set config.validation_fraction=0, "
-        "config.train_examples=None and config.label_noise=0."
+class Source(NamedTuple):
+    """A game, its observations (shape, and how they are prepared for the network), actions, and digest."""
+
+    game: Any
+    shape: tuple[int, ...]
+    num_actions: int
+    prepare: Callable[..., Batch]
+    fingerprint: str
+
+
+def load(
+    source: Callable[[], Source],
+    *,
+    num_envs: int = 8,
+    unroll_length: int = 128,
+    update_epochs: int = 3,
+    discount: float = 0.99,
+    gae_lambda: float = 0.95,
+    num_test_games: int = 8,
+) -> Dataset:
+    """Set up a game.
+
+    Args:
+      num_envs: games that are played at once; unroll_length: actions of each in an epoch.
+      update_epochs: how many times an epoch trains on each action.
+      discount, gae_lambda: gamma and lambda of the advantages.
+      num_test_games: whole games that an evaluation plays.
+    Raises: DataError if the package that holds the game is not installed.
+    """
+    game, shape, num_actions, prepare, fingerprint = source()
+    played = Played(
+        game=game,
+        num_envs=num_envs,
+        unroll_length=unroll_length,
+        update_epochs=update_epochs,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        num_test_games=num_test_games,
+    )
+    return Dataset(
+        train=played,
+        test=Games(game, num_test_games),
+        prepare=prepare,
+        example=jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(float)),
+        num_outputs=num_actions,
+        fingerprint=fingerprint,
     )

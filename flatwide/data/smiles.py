@@ -1,8 +1,6 @@
 """Molecules written as SMILES, read by RDKit into graphs of atoms and bonds with the features that OGB gives them."""
 
-import csv
 import importlib.util
-import io
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -17,7 +15,6 @@ from flatwide.data import files, graphs
 from flatwide.data.files import DataError
 from flatwide.types import Dataset
 
-TEST_EVERY = 10  # of a single file the tenth, twentieth, ... row is a test example
 TEST_SPLITS = ("every_tenth", "scaffold")
 MAX_NAMED = 10  # rows in a warning
 MAX_REFUSED = 0.05  # of the rows; where RDKit refuses more, the column is hardly one of SMILES
@@ -84,9 +81,11 @@ def smiles_csv(*, data_dir: str | None = None, test_split: str = "every_tenth") 
     elif test_split == "scaffold":
         is_test = _in_rare_scaffold([row.molecule for row in rows])
     else:  # by the row in the file, so that what a version of RDKit refuses moves no other molecule
-        is_test = np.array([row.index % TEST_EVERY == TEST_EVERY - 1 for row in rows])
+        is_test = np.array([row.index % files.TEST_EVERY == files.TEST_EVERY - 1 for row in rows])
     if is_test.all() or not is_test.any():
-        raise DataError(f"{paths[0]}: {len(rows)} molecules; expected at least {TEST_EVERY}, to have some to test on.")
+        raise DataError(
+            f"{paths[0]}: {len(rows)} molecules; expected at least {files.TEST_EVERY}, to have some to test on."
+        )
     labels = np.array([row.labels for row in rows], np.int8)
     graphs_of_rows = collect([atoms_and_bonds(row.molecule) for row in rows], labels)
     return graphs.dataset(graphs_of_rows, np.flatnonzero(~is_test), np.flatnonzero(is_test))
@@ -114,10 +113,7 @@ def made_molecules() -> Dataset:
 
 
 def _accepted(path: Path, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that RDKit can read, with their molecules; warn of the others.
-
-    Raises: DataError if there are too many others.
-    """
+    """Return the rows that RDKit can read, with their molecules; warn of the others, or refuse too many."""
     chemistry = _rdkit()
     read = [row._replace(molecule=chemistry.MolFromSmiles(row.smiles)) for row in rows]
     accepted = [row for row in read if row.molecule is not None and row.molecule.GetNumAtoms() > 0]
@@ -143,7 +139,7 @@ def _in_rare_scaffold(molecules: Sequence[Any]) -> np.ndarray:
         members[MurckoScaffold.MurckoScaffoldSmiles(mol=molecule, includeChirality=False)].append(index)
     # Frequent scaffolds first, and among equals the one whose first molecule comes first in the file.
     ordered = sorted(members.values(), key=lambda group: (-len(group), group[0]))
-    num_train = len(molecules) - len(molecules) // TEST_EVERY
+    num_train = len(molecules) - len(molecules) // files.TEST_EVERY
     is_test = np.zeros(len(molecules), bool)
     filled = 0
     for group in ordered:
@@ -242,32 +238,18 @@ def _environments(atoms: np.ndarray, bonds: np.ndarray) -> set[tuple[int, ...]]:
 
 def _find(data_dir: str) -> list[Path]:
     """Find the training and the test file, or the one file."""
-    root = Path(data_dir).expanduser()
-    if root.is_file():
-        return [root]
-    [folder] = files.folders(data_dir, ())
-    tables = {path.name.removesuffix(".gz"): path for path in sorted(folder.iterdir()) if _is_table(path)}
+    tables = {path.name.removesuffix(".gz"): path for path in files.listed(data_dir, (".csv", ".csv.gz"))}
     if {"train.csv", "test.csv"} <= set(tables):
         return [tables["train.csv"], tables["test.csv"]]
-    if len(tables) == 1:
+    if len(tables) == 1 or Path(data_dir).expanduser().is_file():
         return list(tables.values())
     raise DataError(f"config.data_dir={data_dir!r}: .csv files {sorted(tables)}; expected {_LAYOUT}.")
 
 
-def _is_table(path: Path) -> bool:
-    return path.name.removesuffix(".gz").endswith(".csv")
-
-
 def _read(path: Path) -> tuple[list[str], list[Row]]:
     """Read the names of the tasks, and the molecules."""
-    content = files.read(path)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: is not UTF-8 ({error.reason}); save the file as UTF-8.") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = next(reader, [])
+    table = files.csv_rows(path)
+    _, header = next(table, (1, []))
     names = [name.strip().lower() for name in header]
     if names.count("smiles") != 1:
         raise DataError(f"{path}, line 1: columns {header}; expected one that is named smiles.")
@@ -277,15 +259,10 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
     tasks = [column for column, name in enumerate(names) if column != at and name not in NO_LABELS]
     if not tasks:
         raise DataError(f"{path}, line 1: columns {header}; expected one or more with labels.")
-    rows, line = [], reader.line_num + 1
-    try:
-        for fields in reader:
-            if fields:
-                smiles, labels = _row(fields, header, at, tasks, f"{path}, line {line}")
-                rows.append(Row(index=len(rows), line=line, smiles=smiles, labels=labels))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(f"{path}, line {line}: {error}; is a quotation mark missing?") from error
+    rows = []
+    for line, fields in table:
+        smiles, labels = _row(fields, header, at, tasks, f"{path}, line {line}")
+        rows.append(Row(index=len(rows), line=line, smiles=smiles, labels=labels))
     if not rows:
         raise DataError(f"{path}: no molecules; expected one a line behind the first.")
     return [header[column] for column in tasks], rows

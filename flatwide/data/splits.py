@@ -15,7 +15,7 @@ import numpy as np
 
 from flatwide import machine, streams
 from flatwide.data.played import Game, Games, Played
-from flatwide.types import Batch, PyTree, Split
+from flatwide.types import Batch, Dataset, PyTree, Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +144,21 @@ class Streamed:
         for chunk in chunks:
             inputs = jax.tree.map(lambda *leaves: np.stack(leaves), *(next(read) for _ in chunk))
             yield {"inputs": inputs, "targets": self.targets[chunk]}
+
+
+def dataset(
+    train: Resident, test: Resident, *, prepare: Callable[..., Batch], num_outputs: int, example: PyTree = None
+) -> Dataset:
+    """Make a data set of splits in memory; an example is an array of the default float type if none is given."""
+    shape = train.arrays["inputs"].shape[1:] if example is None else ()
+    return Dataset(
+        train=train,
+        test=test,
+        prepare=prepare,
+        example=jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(float)) if example is None else example,
+        num_outputs=num_outputs,
+        fingerprint=fingerprint([train.arrays, test.arrays]),
+    )
 
 
 def is_compiled(split: Split) -> bool:

@@ -1,10 +1,10 @@
 """The paper's small regression tasks, made from formulas and fixed seeds: the same in every run, with no download."""
 
-import jax
 import numpy as np
 
-from flatwide.data.splits import Resident, fingerprint
-from flatwide.types import Array, Batch, Dataset
+from flatwide.data.npz import prepare
+from flatwide.data.splits import Resident, dataset
+from flatwide.types import Dataset
 
 _SEED = 0  # not config.seed: the data are the same for every run
 _STEPS_BETWEEN = 20  # of the test grid, from one training point to the next
@@ -69,24 +69,10 @@ def teacher_student(*, teacher_scale: float = 0.1) -> Dataset:
     return _dataset((points[:20_400], values[:20_400]), (points[20_400:], values[20_400:]))
 
 
-def prepare(batch: Batch, key: Array | None, *, train: bool) -> Batch:
-    """Bring inputs and targets to the default float type."""
-    del key, train
-    real = jax.dtypes.canonicalize_dtype(float)
-    return {**batch, "inputs": batch["inputs"].astype(real), "targets": batch["targets"].astype(real)}
-
-
 def _dataset(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> Dataset:
     # Rounded to 32 bits: the last of 64 depend on the machine's sine and matrix product, and with them the fingerprint.
     splits = [
         Resident({"inputs": inputs.astype(np.float32), "targets": targets.astype(np.float32)})
         for inputs, targets in (train, test)
     ]
-    return Dataset(
-        train=splits[0],
-        test=splits[1],
-        prepare=prepare,
-        example=jax.ShapeDtypeStruct(train[0].shape[1:], jax.dtypes.canonicalize_dtype(float)),
-        num_outputs=train[1].shape[1],
-        fingerprint=fingerprint([split.arrays for split in splits]),
-    )
+    return dataset(*splits, prepare=prepare, num_outputs=train[1].shape[1])

@@ -70,6 +70,7 @@ def text(
             )
     num_windows = (len(tokens.train) - 1) // context_length
     train = _predicted(tokens, tokens.train[: num_windows * context_length + 1])
+    letters = "\n".join(content for _, content in tokens.files).encode()
     rows = {name: array.reshape(num_windows, context_length) for name, array in train.items()}
     return Dataset(
         train=Consecutive(rows),
@@ -77,7 +78,7 @@ def text(
         prepare=as_integers,
         example=Categories((context_length,), tokens.vocab_size),
         num_outputs=tokens.vocab_size,
-        fingerprint=fingerprint([_sampled(tokens.train), _sampled(tokens.test), _letters(tokens.files)]),
+        fingerprint=fingerprint([_sampled(tokens.train), _sampled(tokens.test), np.frombuffer(letters, np.uint8)]),
         files=tokens.files,
     )
 
@@ -117,7 +118,13 @@ def _pairs(data_dir: str | None, vocab_size: int | None) -> _Tokens:
         raise DataError(
             f"config.vocab_size={vocab_size} with config.tokenizer='bpe': expected an integer in ({NUM_BYTES}, 65536]."
         )
-    texts = [_decoded(part, data_dir) for part in _texts(data_dir)]
+    try:
+        texts = [part.decode() for part in _texts(data_dir)]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"config.data_dir={data_dir!r}: byte {error.start:,} of the text is not UTF-8 ({error.reason}), which "
+            "config.tokenizer='bpe' needs; save it as UTF-8, or set config.tokenizer=bytes."
+        ) from error
     encoder = tokenizers.Tokenizer(models.BPE())
     encoder.pre_tokenizer, encoder.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -138,11 +145,8 @@ def _ready(data_dir: str | None, vocab_size: int | None) -> _Tokens:
             f"config.tokenizer='none' with config.data_dir={data_dir!r} and config.vocab_size={vocab_size}: expected "
             "the folder of train.bin and val.bin, and how many tokens there are, such as 50257."
         )
-    (folder,) = files.folders(data_dir, ())
     parts = []
-    for path in (folder / "train.bin", folder / "val.bin"):
-        if not path.is_file():
-            raise DataError(f"{path}: there is no such file; expected train.bin and val.bin, tokens of 16 bits each.")
+    for path in files.complete(data_dir, (), ("train.bin", "val.bin"), "both, tokens of 16 bits each"):
         if (size := path.stat().st_size) % _BIN_DTYPE.itemsize or not size:
             raise DataError(f"{path}: {size} bytes; expected tokens of 16 bits each. Get it again.")
         part = np.memmap(path, _BIN_DTYPE, mode="r")
@@ -157,16 +161,12 @@ def _texts(data_dir: str | None) -> tuple[bytes, bytes]:
     if data_dir is None:
         library = Path(sysconfig.get_path("stdlib"))
         return _parted(b"".join(files.read(library / f"{name}.py") for name in _EMBEDDED)[:_EMBEDDED_BYTES], data_dir)
-    root = Path(data_dir).expanduser()
-    if root.is_file():
-        return _parted(files.read(root), data_dir)
-    (folder,) = files.folders(data_dir, ())
-    paths = sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIXES) and path.is_file())
+    paths = files.listed(data_dir, _SUFFIXES)
     roles = [[path for path in paths if path.name.partition(".")[0] == role] for role in ("train", "val")]
     if all(roles):
         return _joined(roles[0]), _joined(roles[1])
     if not paths:
-        has_tokens = (folder / "train.bin").is_file()
+        has_tokens = Path(data_dir).expanduser().joinpath("train.bin").is_file()
         hint = "set config.tokenizer=none for its train.bin" if has_tokens else "give a folder of texts, or one file"
         raise DataError(f"config.data_dir={data_dir!r}: has no {', '.join(_SUFFIXES)} file; {hint}.")
     return _parted(_joined(paths), data_dir)
@@ -185,16 +185,6 @@ def _parted(content: bytes, data_dir: str | None) -> tuple[bytes, bytes]:
     return content[:cut], content[cut:]
 
 
-def _decoded(content: bytes, data_dir: str | None) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"config.data_dir={data_dir!r}: byte {error.start:,} of the text is not UTF-8 ({error.reason}), which "
-            "config.tokenizer='bpe' needs; save it as UTF-8, or set config.tokenizer=bytes."
-        ) from error
-
-
 def _sampled(tokens: np.ndarray) -> list[np.ndarray]:
     """Return what identifies a text: its length, and all of its tokens, or evenly spaced blocks of very many."""
     each = _BLOCK // tokens.itemsize
@@ -202,7 +192,3 @@ def _sampled(tokens: np.ndarray) -> list[np.ndarray]:
     every = max(1, -(-tokens.nbytes // _DIGESTED))
     blocks = [tokens[block * each : (block + 1) * each] for block in range(0, num_blocks, every)]
     return [np.array(len(tokens)), *(blocks if every > 1 else [tokens])]
-
-
-def _letters(named: Sequence[tuple[str, str]]) -> np.ndarray:
-    return np.frombuffer("\n".join(content for _, content in named).encode(), np.uint8)

@@ -3,7 +3,7 @@
 Layers are `conv_1`, ..., `hidden`, `policy` and `value`. Arrays are [B, H, W, C].
 """
 
-from typing import NamedTuple
+import functools
 
 import jax
 from flax import linen as nn
@@ -12,22 +12,9 @@ from flatwide.models import linen
 from flatwide.models.convolution import Conv
 from flatwide.types import Array, Model, PyTree
 
-
-class _Layer(NamedTuple):
-    factor: int  # of num_filters
-    kernel: int
-    stride: int
-
-
-class _Body(NamedTuple):
-    """The layers below the heads."""
-
-    convolutions: tuple[_Layer, ...]
-    hidden_factor: int  # of num_filters, for the layer of neurons
-
-
-_SCREEN = _Body((_Layer(1, 8, 4), _Layer(2, 4, 2), _Layer(2, 3, 1)), hidden_factor=16)
-_BOARD = _Body((_Layer(1, 3, 1),), hidden_factor=8)
+# Convolutions as (factor of num_filters, kernel, stride), and the factor of num_filters of the layer of neurons.
+_SCREEN = (((1, 8, 4), (2, 4, 2), (2, 3, 1)), 16)
+_BOARD = (((1, 3, 1),), 8)
 _SMALLEST_SCREEN = 36  # pixels that the three convolutions of a screen leave one of
 _SMALLEST_BOARD = 3
 
@@ -35,7 +22,8 @@ _SMALLEST_BOARD = 3
 class ActorCritic(nn.Module):
     """Convolutions without padding and a layer of neurons, each with a ReLU, then two linear heads."""
 
-    body: _Body
+    convolutions: tuple[tuple[int, int, int], ...]
+    hidden_factor: int
     num_outputs: int
     num_filters: int
     half_precision: bool
@@ -43,13 +31,9 @@ class ActorCritic(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> dict[str, Array]:
         del train  # the same in both modes
-        dtypes = linen.dtypes(half_precision=self.half_precision)
-
-        def dense(size: int, name: str) -> nn.Dense:
-            return nn.Dense(size, dtype=dtypes.compute, param_dtype=dtypes.full, name=name)
-
-        hidden = inputs
-        for number, (factor, kernel, stride) in enumerate(self.body.convolutions, start=1):
+        dtypes, hidden = linen.dtypes(half_precision=self.half_precision), inputs
+        dense = functools.partial(linen.dense, dtypes=dtypes)
+        for number, (factor, kernel, stride) in enumerate(self.convolutions, start=1):
             layer = Conv(
                 self.num_filters * factor,
                 (kernel, kernel),
@@ -62,9 +46,9 @@ class ActorCritic(nn.Module):
             )
             hidden = linen.relu(self, layer(hidden), layer=f"conv_{number}")
         hidden = hidden.reshape(hidden.shape[0], -1)
-        size = self.num_filters * self.body.hidden_factor
-        hidden = linen.relu(self, dense(size, "hidden")(hidden), layer="hidden")
-        logits, values = dense(self.num_outputs, "policy")(hidden), dense(1, "value")(hidden)[:, 0]
+        size = self.num_filters * self.hidden_factor
+        hidden = linen.relu(self, dense(size, name="hidden")(hidden), layer="hidden")
+        logits, values = dense(self.num_outputs, name="policy")(hidden), dense(1, name="value")(hidden)[:, 0]
         return {"logits": logits.astype(dtypes.full), "values": values.astype(dtypes.full)}
 
 
@@ -92,6 +76,5 @@ def actor_critic(example: PyTree, num_outputs: int, *, num_filters: int = 32, ha
             f"set gives {height} x {width}: choose another model, such as MLP."
         )
     body = _SCREEN if min(height, width) >= _SMALLEST_SCREEN else _BOARD
-    return linen.from_linen(
-        ActorCritic(body, num_outputs, linen.check_size("num_filters", num_filters), half_precision), example
-    )
+    size = linen.check_size("num_filters", num_filters)
+    return linen.from_linen(ActorCritic(*body, num_outputs, size, half_precision), example)

@@ -1,5 +1,6 @@
 """The graph convolutional network of Flax's ogbg-molpcba example."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -39,9 +40,7 @@ class GCN(nn.Module):
     @nn.compact
     def __call__(self, inputs, *, train: bool):
         dtypes = linen.dtypes(half_precision=self.half_precision)
-
-        def dense(size: int, name: str) -> nn.Dense:
-            return nn.Dense(size, dtype=dtypes.compute, param_dtype=dtypes.full, name=name)
+        dense = functools.partial(linen.dense, dtypes=dtypes)
 
         def drop(rows: Array) -> Array:
             if not train or self.dropout == 0:
@@ -51,16 +50,16 @@ class GCN(nn.Module):
             )
 
         graphs, num_graphs = pack(inputs), len(inputs["num_nodes"])
-        rows = dense(self.hidden_size, "embed")(graphs.nodes).astype(dtypes.full)
+        rows = dense(self.hidden_size, name="embed")(graphs.nodes).astype(dtypes.full)
         for step in range(self.num_layers):
             update = rows
             for layer in range(NUM_DENSE):
-                update = drop(jax.nn.relu(dense(self.hidden_size, f"step_{step}_dense_{layer}")(update)))
+                update = drop(jax.nn.relu(dense(self.hidden_size, name=f"step_{step}_dense_{layer}")(update)))
             rows = rows + _neighbours(graphs, update.astype(dtypes.full))
             rows = nn.LayerNorm(dtype=dtypes.full, param_dtype=dtypes.full, name=f"step_{step}_norm")(rows)
         sums = jax.ops.segment_sum(rows, graphs.graph, num_graphs, indices_are_sorted=True)
         means = sums / jnp.maximum(inputs["num_nodes"], 1).astype(sums.dtype)[:, None]
-        return dense(self.num_outputs, "output")(means).astype(dtypes.full)
+        return dense(self.num_outputs, name="output")(means).astype(dtypes.full)
 
 
 def pack(inputs: PyTree) -> Packed:

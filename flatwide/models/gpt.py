@@ -4,13 +4,13 @@ Like the tagging Transformer, it is one scan over the stacked weights of its blo
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flatwide.models import linen
+from flatwide.models.transformer import Shape, attend, dense, through_blocks
 from flatwide.types import Array, Model, PyTree
 
 NUM_LAYERS = 4
@@ -19,23 +19,6 @@ _LONGEST_WAVE = 10_000.0
 _NORM_EPSILON = 1e-6
 _MASKED = -1e30  # its exponential is exactly 0
 _INITIAL_OUTPUT = 0.1  # deviation of the initial outputs, so that the first loss is near that of equal probabilities
-
-
-class _Shape(NamedTuple):
-    """The sizes and options of a network."""
-
-    num_words: int
-    num_outputs: int
-    size: int
-    num_heads: int
-    num_layers: int
-    mlp_ratio: int
-    tie_embeddings: bool
-    half_precision: bool
-
-    @property
-    def dtypes(self) -> linen.Dtypes:
-        return linen.dtypes(half_precision=self.half_precision)
 
 
 def gpt(
@@ -86,7 +69,7 @@ def gpt(
             f"config.tie_embeddings=True with {num_outputs} outputs and {num_words} tokens: expected as many; set "
             "config.tie_embeddings=False."
         )
-    shape = _Shape(
+    shape = Shape(
         num_words=num_words,
         num_outputs=num_outputs,
         size=size,
@@ -104,7 +87,7 @@ def gpt(
     return Model(functools.partial(_init, shape), apply)
 
 
-def _init(shape: _Shape, key: Array) -> tuple[PyTree, PyTree]:
+def _init(shape: Shape, key: Array) -> tuple[PyTree, PyTree]:
     size, full = shape.size, shape.dtypes.full
     words, output, *blocks = jax.random.split(key, shape.num_layers + 2)
     added = (2 * shape.num_layers) ** -0.5
@@ -135,42 +118,33 @@ def _init(shape: _Shape, key: Array) -> tuple[PyTree, PyTree]:
     return params, {}
 
 
-def _outputs(shape: _Shape, params: PyTree, tokens: Array) -> Array:
+def _outputs(shape: Shape, params: PyTree, tokens: Array) -> Array:
     """Run the network; [B, L] -> [B, L, num_outputs]."""
     batch, length = tokens.shape
-    # One row a token: XLA's product of three axes has a gradient of the kernel that is three times slower on a CPU.
     hidden = params["words"]["embedding"][tokens].reshape(-1, shape.size)
-    blocks = [params[f"block_{number}"] for number in range(1, shape.num_layers + 1)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
 
-    def block(hidden: Array, block_params: PyTree) -> tuple[Array, None]:
-        return _block(shape, block_params, hidden, batch), None
+    def block(hidden: Array, params: PyTree, _: None) -> Array:
+        between = dense(shape, params["query_key_value"], _normalized(params["attention_norm"], hidden))
+        hidden = hidden + dense(shape, params["attention_output"], _attended(shape, between, batch))
+        between = dense(shape, params["hidden"], _normalized(params["hidden_norm"], hidden))
+        return hidden + dense(shape, params["hidden_output"], jax.nn.gelu(between))
 
-    hidden, _ = jax.lax.scan(block, hidden, stacked, unroll=shape.num_layers <= linen.MOST_UNROLLED_BLOCKS)
-    hidden = _normalized(params["output_norm"], hidden)
-    kernel = params["words"]["embedding"].T if shape.tie_embeddings else params["output"]["kernel"]
-    return _product(shape, hidden, kernel).astype(shape.dtypes.full).reshape(batch, length, shape.num_outputs)
-
-
-def _block(shape: _Shape, params: PyTree, inputs: Array, batch: int) -> Array:
-    hidden = _product(shape, _normalized(params["attention_norm"], inputs), params["query_key_value"]["kernel"])
-    inputs = inputs + _product(shape, _attended(shape, hidden, batch), params["attention_output"]["kernel"])
-    hidden = _product(shape, _normalized(params["hidden_norm"], inputs), params["hidden"]["kernel"])
-    return inputs + _product(shape, jax.nn.gelu(hidden), params["hidden_output"]["kernel"])
+    hidden = _normalized(params["output_norm"], through_blocks(shape, params, hidden, block, None))
+    output = {"kernel": params["words"]["embedding"].T} if shape.tie_embeddings else params["output"]
+    return dense(shape, output, hidden).astype(shape.dtypes.full).reshape(batch, length, shape.num_outputs)
 
 
-def _attended(shape: _Shape, hidden: Array, batch: int) -> Array:
+def _attended(shape: Shape, hidden: Array, batch: int) -> Array:
     """Apply attention to the places before; [B L, 3 d] -> [B L, d]."""
-    length, head_size = hidden.shape[0] // batch, shape.size // shape.num_heads
-    # Heads go to the front: a product of many small matrices is fast only if they lie one after another.
-    query, key, value = hidden.reshape(batch, length, 3, shape.num_heads, head_size).transpose(2, 0, 3, 1, 4)
-    query, key = (_turned(part.astype(shape.dtypes.full)) for part in (query, key))
-    compute = shape.dtypes.compute
-    products = jnp.einsum("bhls,bhms->bhlm", (query * head_size**-0.5).astype(compute), key.astype(compute))
-    is_before = np.tri(length, dtype=bool)
-    weights = jax.nn.softmax(jnp.where(is_before, products.astype(shape.dtypes.full), _MASKED))
-    averages = jnp.einsum("bhlm,bhms->bhls", weights.astype(compute), value)
-    return averages.transpose(0, 2, 1, 3).reshape(batch * length, shape.size)
+    full, compute = shape.dtypes.full, shape.dtypes.compute
+
+    def weigh(query: Array, key: Array) -> Array:
+        length, head_size = query.shape[-2:]
+        query, key = (_turned(part.astype(full)) for part in (query, key))
+        products = jnp.einsum("bhls,bhms->bhlm", (query * head_size**-0.5).astype(compute), key.astype(compute))
+        return jax.nn.softmax(jnp.where(np.tri(length, dtype=bool), products.astype(full), _MASKED))
+
+    return attend(shape, hidden, batch, weigh)
 
 
 def _turned(vectors: Array) -> Array:
@@ -180,11 +154,6 @@ def _turned(vectors: Array) -> Array:
     cos, sin = (jnp.asarray(of(angles), vectors.dtype)[None, None] for of in (np.cos, np.sin))
     first, second = jnp.split(vectors, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-
-
-def _product(shape: _Shape, inputs: Array, kernel: Array) -> Array:
-    compute = shape.dtypes.compute
-    return inputs.astype(compute) @ kernel.astype(compute)
 
 
 def _normalized(params: PyTree, inputs: Array) -> Array:

@@ -15,6 +15,7 @@ from flatwide.types import Array, Categories, Model, PyTree
 
 MOST_UNROLLED_BLOCKS = 12  # of a transformer: up to here its program compiles no longer than one with a loop
 
+_LECUN_NORMAL = nn.initializers.lecun_normal()  # Flax's own default
 _STATISTICS = "batch_stats"
 _PREACTIVATIONS = "intermediates"  # the collection that Flax returns only on request
 _INPUT = "_input"  # Flax keeps layers and variables of one name apart by refusing them
@@ -95,6 +96,11 @@ def _check_call(module: nn.Module) -> None:
         raise ValueError(f"from_linen: {name}.__call__{signature}: {expected} ({error}).") from None
 
 
+def dense(size: int, dtypes: Dtypes, *, name: str, use_bias: bool = True, kernel_init=_LECUN_NORMAL) -> nn.Dense:
+    """Make a linear layer that multiplies in one dtype and keeps its parameters in another."""
+    return nn.Dense(size, use_bias, dtypes.compute, dtypes.full, kernel_init=kernel_init, name=name)
+
+
 def relu(module: nn.Module, inputs: Array, *, layer: str) -> Array:
     """Apply a ReLU, and report its input in `Model.preactivations` under the name of its layer."""
     module.sow(_PREACTIVATIONS, layer + _INPUT, inputs, reduce_fn=lambda _, seen: seen, init_fn=lambda: inputs)
@@ -109,6 +115,20 @@ def check_size(field: str, size) -> int:
     if not _is_positive_integer(size):
         raise ValueError(f"config.{field}={size!r}: expected an integer >= 1.")
     return int(size)
+
+
+def heads_of(size: int, *, head_size: int) -> int:
+    """Return one head for each `head_size` entries of a vector, rounded down, and at least one.
+
+    Raises: ValueError if they do not divide the vector.
+    """
+    num_heads = max(1, size // head_size)
+    if size % num_heads:
+        raise ValueError(
+            f"config.hidden_size={size}: expected a multiple of its {num_heads} heads, one for each {head_size}; "
+            f"a multiple of {head_size} is one, such as {num_heads * head_size}."
+        )
+    return num_heads
 
 
 def check_sizes(field: str, sizes, *, at_least: int) -> tuple[int, ...]:

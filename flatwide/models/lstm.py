@@ -1,5 +1,7 @@
 """The text classifier of Flax's SST-2 example: an LSTM in both directions, pooled by attention."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -26,10 +28,7 @@ class LSTM(nn.Module):
     @nn.compact
     def __call__(self, inputs, *, train: bool):
         dtypes = linen.dtypes(half_precision=self.half_precision)
-
-        def dense(size: int, name: str, *, use_bias: bool = False) -> nn.Dense:
-            return nn.Dense(size, use_bias, dtypes.compute, dtypes.full, name=name)
-
+        dense = functools.partial(linen.dense, dtypes=dtypes)
         rate = self.dropout if train else 0.0
 
         def drop(values: Array) -> Array:
@@ -49,11 +48,12 @@ class LSTM(nn.Module):
         embedded = drop(table(tokens))
         directions = [_Direction(self.hidden_size, dtypes, name=name) for name in ("forward", "backward")]
         encoded = drop(_encode(*(direction(embedded, is_word) for direction in directions)))
-        scores = dense(1, "energy")(jnp.tanh(dense(self.hidden_size, "keys")(_rows(encoded))))
+        keys = dense(self.hidden_size, name="keys", use_bias=False)
+        scores = dense(1, name="energy", use_bias=False)(jnp.tanh(keys(_rows(encoded))))
         attention = jax.nn.softmax(scores.reshape(is_word.shape).astype(dtypes.full), axis=0, where=is_word)
         context = drop(jnp.einsum("lb,lbh->bh", attention, encoded)[None])[0]
-        hidden = drop(jnp.tanh(dense(self.hidden_size, "hidden", use_bias=True)(context))[None])[0]
-        return dense(self.num_outputs, "output")(hidden).astype(dtypes.full)
+        hidden = drop(jnp.tanh(dense(self.hidden_size, name="hidden")(context))[None])[0]
+        return dense(self.num_outputs, name="output", use_bias=False)(hidden).astype(dtypes.full)
 
 
 def drop_words(tokens: Array, key: Array) -> Array:
@@ -85,8 +85,7 @@ class _Direction(nn.Module):
     def __call__(self, embedded: Array, is_word: Array) -> tuple[Array, Array]:
         """Return the gates' inputs from the words [L, B, 4H], 0 at padding, and the kernel [H, 4H] of the state."""
         size, full = _NUM_GATES * self.hidden_size, self.dtypes.full
-        dense = nn.Dense(size, dtype=self.dtypes.compute, param_dtype=full, name="input")
-        from_words = dense(_rows(embedded)).reshape(*is_word.shape, size)
+        from_words = linen.dense(size, self.dtypes, name="input")(_rows(embedded)).reshape(*is_word.shape, size)
         state_kernel = self.param("kernel", _orthogonal_gates, (self.hidden_size, size), full)
         return jnp.where(is_word[..., None], from_words, 0), state_kernel.astype(self.dtypes.compute)
 

@@ -1,5 +1,7 @@
 """Fully connected networks: LeNet-300-100 of the paper and every other depth and width."""
 
+import functools
+
 from flax import linen as nn
 
 from flatwide.models import linen
@@ -18,16 +20,12 @@ class MLP(nn.Module):
     def __call__(self, inputs, *, train: bool):
         del train  # the same in both modes
         dtypes = linen.dtypes(half_precision=self.half_precision)
-
         draw = nn.initializers.variance_scaling(self.kernel_scale**2, "fan_in", "truncated_normal")
-
-        def dense(size: int, name: str) -> nn.Dense:
-            return nn.Dense(size, dtype=dtypes.compute, param_dtype=dtypes.full, kernel_init=draw, name=name)
-
+        dense = functools.partial(linen.dense, dtypes=dtypes, kernel_init=draw)
         hidden = inputs.reshape(inputs.shape[0], -1)
         for i, size in enumerate(self.num_neurons):
-            hidden = linen.relu(self, dense(size, f"hidden_{i}")(hidden), layer=f"hidden_{i}")
-        return dense(self.num_outputs, "output")(hidden).astype(dtypes.full)
+            hidden = linen.relu(self, dense(size, name=f"hidden_{i}")(hidden), layer=f"hidden_{i}")
+        return dense(self.num_outputs, name="output")(hidden).astype(dtypes.full)
 
 
 def mlp(

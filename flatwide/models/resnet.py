@@ -139,21 +139,13 @@ class ResNet(nn.Module):
                 block = self.block(self.num_filters * 2**i, strides, name=f"stage_{i + 1}_block_{j + 1}")
                 hidden = block(hidden, mode)
         features = hidden.astype(mode.dtypes.full).mean(axis=(1, 2))
-        output = nn.Dense(self.num_outputs, dtype=mode.dtypes.compute, param_dtype=mode.dtypes.full, name="output")
-        return output(features).astype(mode.dtypes.full)
-
-
-class Family(NamedTuple):
-    """A family of residual networks of any width."""
-
-    name: str
-    num_blocks: tuple[int, ...]  # of each stage, where the config names none
-    stem: Callable[[Array, int, Mode], Array]
-    block: type[BasicBlock] | type[Bottleneck]
+        return linen.dense(self.num_outputs, mode.dtypes, name="output")(features).astype(mode.dtypes.full)
 
 
 def build(
-    family: Family,
+    name: str,
+    stem: Callable[[Array, int, Mode], Array],
+    block: type[BasicBlock] | type[Bottleneck],
     example: PyTree,
     num_outputs: int,
     *,
@@ -166,19 +158,19 @@ def build(
     Args:
       example: one image [H, W, C].
       num_filters: filters of the stem and of the first stage's 3x3 convolutions.
-      num_blocks: blocks of each stage, those of the family if None; its length is the number of stages.
+      num_blocks: blocks of each stage, those of `NUM_BLOCKS` if None; its length is the number of stages.
       half_precision: convolve in bfloat16; parameters, batch statistics and outputs stay in float32.
     Returns: Model with outputs [B, num_outputs]; stats holds the `mean` and `var` of every norm. The last scale of each
       bottleneck starts at 0.
     Raises: ValueError if a size is no integer >= 1, or an example is no image.
     """
-    linen.check_one_array(family.name, example, num_axes=3)
+    linen.check_one_array(name, example, num_axes=3)
     network = ResNet(
         num_outputs,
         linen.check_size("num_filters", num_filters),
-        linen.check_sizes("num_blocks", family.num_blocks if num_blocks is None else num_blocks, at_least=1),
-        family.stem,
-        family.block,
+        linen.check_sizes("num_blocks", NUM_BLOCKS[name] if num_blocks is None else num_blocks, at_least=1),
+        stem,
+        block,
         half_precision,
     )
     return linen.from_linen(network, example)
@@ -186,8 +178,8 @@ def build(
 
 # Paper, Table 3: num_filters = 4, 8, ..., 256; Figure 17: num_blocks = (n, n, n, n) for n = 1, 2, 8. Strided 3x3
 # convolutions pad one pixel on every side, as in the paper's code.
-resnet18 = functools.partial(build, Family("ResNet18", NUM_BLOCKS["ResNet18"], small_stem, BasicBlock))
+resnet18 = functools.partial(build, "ResNet18", small_stem, BasicBlock)
 
 # Paper, Table 3: num_filters = 16, 32, 48, 64, 80. Strided 3x3 convolutions and the pooling pad as "SAME" does (right
 # and below), as in the paper's code.
-resnet50 = functools.partial(build, Family("ResNet50", NUM_BLOCKS["ResNet50"], imagenet_stem, Bottleneck))
+resnet50 = functools.partial(build, "ResNet50", imagenet_stem, Bottleneck)

@@ -5,6 +5,7 @@ loop, XLA copies what each block keeps for its backward pass into arrays of all 
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -25,16 +26,18 @@ _NORM_EPSILON = 1e-6
 _MASKED = -1e30  # finite, so that a sentence without words has no NaN
 
 
-class _Shape(NamedTuple):
-    """The sizes and options of a network."""
+class Shape(NamedTuple):
+    """The sizes and options of a Transformer."""
 
     num_words: int
     num_outputs: int
     size: int
     num_heads: int
     num_layers: int
-    dropout: float
     half_precision: bool
+    dropout: float = 0.0
+    mlp_ratio: int = 4
+    tie_embeddings: bool = False
 
     @property
     def dtypes(self) -> linen.Dtypes:
@@ -74,18 +77,12 @@ def tagging_transformer(
     num_words = linen.check_words("TaggingTransformer", example)
     size = linen.check_size("hidden_size", hidden_size)
     layers = NUM_LAYERS if num_layers is None else linen.check_size("num_layers", num_layers)
-    num_heads = max(1, size // _HEAD_SIZE)
-    if size % num_heads:
-        raise ValueError(
-            f"config.hidden_size={size}: expected a multiple of its {num_heads} heads, one for each {_HEAD_SIZE}; "
-            f"a multiple of {_HEAD_SIZE} is one, such as {num_heads * _HEAD_SIZE}."
-        )
     rate = DROPOUT if dropout is None else dropout
-    shape = _Shape(
+    shape = Shape(
         num_words=num_words,
         num_outputs=num_outputs,
         size=size,
-        num_heads=num_heads,
+        num_heads=linen.heads_of(size, head_size=_HEAD_SIZE),
         num_layers=layers,
         dropout=rate,
         half_precision=half_precision,
@@ -101,7 +98,7 @@ def tagging_transformer(
     return Model(functools.partial(_init, shape), apply)
 
 
-def _init(shape: _Shape, key: Array) -> tuple[PyTree, PyTree]:
+def _init(shape: Shape, key: Array) -> tuple[PyTree, PyTree]:
     size, full = shape.size, shape.dtypes.full
     words, output, *blocks = jax.random.split(key, shape.num_layers + 2)
     xavier = jax.nn.initializers.xavier_uniform()
@@ -131,7 +128,7 @@ def _init(shape: _Shape, key: Array) -> tuple[PyTree, PyTree]:
     return params, {}
 
 
-def _outputs(shape: _Shape, params: PyTree, tokens: Array, key: Array | None) -> Array:
+def _outputs(shape: Shape, params: PyTree, tokens: Array, key: Array | None) -> Array:
     """Run the network; [B, L] -> [B, L, num_outputs]. No dropout where `key` is None."""
     full = shape.dtypes.full
     batch, length = tokens.shape
@@ -141,44 +138,52 @@ def _outputs(shape: _Shape, params: PyTree, tokens: Array, key: Array | None) ->
         hidden = apply_mask(hidden, keep(of_words, hidden.shape, rate=shape.dropout), rate=shape.dropout)
         masks = _masks(shape, batch, length, of_blocks)
     hidden = hidden + positions(length, shape.size).astype(full)[None]
-    # One row a word: XLA's product of three axes has a gradient of the kernel that is three times slower on a CPU.
-    hidden = hidden.reshape(-1, shape.size)
     scores = jnp.where(tokens != PADDING, 0, _MASKED).astype(full)
-    blocks = [params[f"block_{number}"] for number in range(1, shape.num_layers + 1)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
-
-    def block(hidden: Array, block_inputs: tuple[PyTree, PyTree]) -> tuple[Array, None]:
-        return _block(shape, block_inputs[0], hidden, scores, block_inputs[1]), None
-
-    is_unrolled = shape.num_layers <= linen.MOST_UNROLLED_BLOCKS
-    hidden, _ = jax.lax.scan(block, hidden, (stacked, masks), unroll=is_unrolled)
-    outputs = _dense(shape, params["output"], _normalized(params["output_norm"], hidden))
+    block = functools.partial(_block, shape, mask_scores=scores)
+    hidden = through_blocks(shape, params, hidden.reshape(-1, shape.size), block, masks)
+    outputs = dense(shape, params["output"], _normalized(params["output_norm"], hidden))
     return outputs.astype(full).reshape(batch, length, shape.num_outputs)
 
 
-def _block(shape: _Shape, params: PyTree, inputs: Array, mask_scores: Array, masks: PyTree) -> Array:
+def through_blocks(shape: Shape, params: PyTree, hidden: Array, block: Callable[..., Array], masks: PyTree) -> Array:
+    """Apply block(hidden, its params, its masks) for each block.
+
+    Args:
+      hidden: [B L, d], one row a word: XLA's product of three axes has a gradient of the kernel that is three times
+        slower on a CPU.
+    """
+    blocks = [params[f"block_{number}"] for number in range(1, shape.num_layers + 1)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+    is_unrolled = shape.num_layers <= linen.MOST_UNROLLED_BLOCKS
+    return jax.lax.scan(lambda hidden, of: (block(hidden, *of), None), hidden, (stacked, masks), unroll=is_unrolled)[0]
+
+
+def _block(shape: Shape, inputs: Array, params: PyTree, masks: PyTree, *, mask_scores: Array) -> Array:
     masks = masks or dict.fromkeys(("attention", "attended", "hidden", "added"))
-    hidden = _dense(shape, params["query_key_value"], _normalized(params["attention_norm"], inputs))
-    hidden = _attended(shape, hidden, mask_scores, masks["attention"])
-    inputs = inputs + _dropped(shape, _dense(shape, params["attention_output"], hidden), masks["attended"])
-    hidden = jax.nn.elu(_dense(shape, params["hidden"], _normalized(params["hidden_norm"], inputs)))
-    hidden = _dense(shape, params["hidden_output"], _dropped(shape, hidden, masks["hidden"]))
+    hidden = dense(shape, params["query_key_value"], _normalized(params["attention_norm"], inputs))
+
+    def weigh(query: Array, key: Array) -> Array:
+        scores = jnp.einsum("bhls,bhms->bhlm", query * (1 / query.shape[-1] ** 0.5), key).astype(shape.dtypes.full)
+        return _dropped(shape, jax.nn.softmax(scores + mask_scores[:, None, None, :]), masks["attention"])
+
+    hidden = attend(shape, hidden, len(mask_scores), weigh)
+    inputs = inputs + _dropped(shape, dense(shape, params["attention_output"], hidden), masks["attended"])
+    hidden = jax.nn.elu(dense(shape, params["hidden"], _normalized(params["hidden_norm"], inputs)))
+    hidden = dense(shape, params["hidden_output"], _dropped(shape, hidden, masks["hidden"]))
     return inputs + _dropped(shape, hidden, masks["added"])
 
 
-def _attended(shape: _Shape, hidden: Array, mask_scores: Array, mask: Array | None) -> Array:
-    """Apply attention among the words of each sentence; [B L, 3 d] -> [B L, d]."""
-    batch, length = mask_scores.shape
-    head_size = shape.size // shape.num_heads
+def attend(shape: Shape, hidden: Array, batch: int, weigh: Callable[[Array, Array], Array]) -> Array:
+    """Apply attention, with weights [B, H, L, L] of queries and keys [B, H, L, s]; [B L, 3 d] -> [B L, d]."""
     # Heads go to the front: a product of many small matrices is fast only if they lie one after another.
-    query, key, value = hidden.reshape(batch, length, 3, shape.num_heads, head_size).transpose(2, 0, 3, 1, 4)
-    scores = jnp.einsum("bhls,bhms->bhlm", query * (1 / head_size**0.5), key).astype(shape.dtypes.full)
-    weights = _dropped(shape, jax.nn.softmax(scores + mask_scores[:, None, None, :]), mask)
-    averages = jnp.einsum("bhlm,bhms->bhls", weights.astype(shape.dtypes.compute), value)
-    return averages.transpose(0, 2, 1, 3).reshape(batch * length, shape.size)
+    split = (batch, -1, 3, shape.num_heads, shape.size // shape.num_heads)
+    query, key, value = hidden.reshape(split).transpose(2, 0, 3, 1, 4)
+    averages = jnp.einsum("bhlm,bhms->bhls", weigh(query, key).astype(shape.dtypes.compute), value)
+    return averages.transpose(0, 2, 1, 3).reshape(-1, shape.size)
 
 
-def _dense(shape: _Shape, params: PyTree, inputs: Array) -> Array:
+def dense(shape: Shape, params: PyTree, inputs: Array) -> Array:
+    """Multiply by a kernel, and add a bias if there is one."""
     compute = shape.dtypes.compute
     outputs = inputs.astype(compute) @ params["kernel"].astype(compute)
     return outputs + params["bias"].astype(compute)[None] if "bias" in params else outputs
@@ -198,7 +203,7 @@ def positions(length: int, size: int) -> np.ndarray:
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, -1)[:, :size]
 
 
-def _masks(shape: _Shape, batch: int, length: int, key: Array) -> PyTree:
+def _masks(shape: Shape, batch: int, length: int, key: Array) -> PyTree:
     """Draw the masks of all blocks at once: outside of the scan both passes of SAM can share them."""
     rows = (shape.num_layers, batch * length)
     sizes = {
@@ -212,5 +217,5 @@ def _masks(shape: _Shape, batch: int, length: int, key: Array) -> PyTree:
     return {name: keep(mask_key, size, rate=shape.dropout) for (name, size), mask_key in drawn}
 
 
-def _dropped(shape: _Shape, values: Array, mask: Array | None) -> Array:
+def _dropped(shape: Shape, values: Array, mask: Array | None) -> Array:
     return values if mask is None else apply_mask(values, mask, rate=shape.dropout)

@@ -41,8 +41,7 @@ class VGG(nn.Module):
                 hidden = linen.relu(self, layer(hidden), layer=f"conv_{number}")
             hidden = _pool(hidden)
         features = hidden.astype(dtypes.full).mean(axis=(1, 2))
-        output = nn.Dense(self.num_outputs, dtype=dtypes.compute, param_dtype=dtypes.full, name="output")
-        return output(features).astype(dtypes.full)
+        return linen.dense(self.num_outputs, dtypes, name="output")(features).astype(dtypes.full)
 
 
 def _pool(images: Array) -> Array:

@@ -6,6 +6,7 @@ of an image are [B, T, hidden_size]; outside of attention they are rows, [B T, h
 three axes has a gradient of the kernel that is several times slower on a CPU.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -45,22 +46,19 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Array, _: None) -> tuple[Array, None]:
-        size = inputs.shape[-1]
-
-        def dense(inputs: Array, size: int, name: str) -> Array:
-            return nn.Dense(size, dtype=self.dtypes.compute, param_dtype=self.dtypes.full, name=name)(inputs)
+        size, dense = inputs.shape[-1], functools.partial(linen.dense, dtypes=self.dtypes)
 
         def dropped(inputs: Array) -> Array:
             return nn.Dropout(self.dropout, deterministic=not self.train)(inputs)
 
         hidden = normalize(inputs, self.dtypes, name="attention_norm")
-        query, key, value = (dense(hidden, size, name) for name in ("query", "key", "value"))
+        query, key, value = (dense(size, name=name)(hidden) for name in ("query", "key", "value"))
         query, key, value = (rows.reshape(-1, self.length, size) for rows in (query, key, value))
         hidden = attend(query, key, value, num_heads=self.num_heads, dtypes=self.dtypes).reshape(-1, size)
-        inputs = inputs + dropped(dense(hidden, size, "attention_output"))
+        inputs = inputs + dropped(dense(size, name="attention_output")(hidden))
         hidden = normalize(inputs, self.dtypes, name="hidden_norm")
-        hidden = dropped(nn.gelu(dense(hidden, _MLP_FACTOR * size, "hidden")))
-        return inputs + dropped(dense(hidden, size, "hidden_output")), None
+        hidden = dropped(nn.gelu(dense(_MLP_FACTOR * size, name="hidden")(hidden)))
+        return inputs + dropped(dense(size, name="hidden_output")(hidden)), None
 
 
 def stacked(num_layers: int, *, is_initializing: bool) -> Callable[..., nn.Module]:
@@ -76,10 +74,8 @@ def stacked(num_layers: int, *, is_initializing: bool) -> Callable[..., nn.Modul
         return {"params": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
 
     def unstack(variables: PyTree) -> PyTree:
-        def block(number: int) -> PyTree:
-            return jax.tree.map(lambda leaves: leaves[number], variables["params"])
-
-        return {"params": {name: block(number) for number, name in enumerate(names)}}
+        blocks = (jax.tree.map(lambda leaves, i=i: leaves[i], variables["params"]) for i in range(num_layers))
+        return {"params": dict(zip(names, blocks, strict=True))}
 
     blocks = nn.scan(
         Block,
@@ -105,20 +101,17 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         dtypes = linen.dtypes(half_precision=self.half_precision)
-
-        def dense(size: int, name: str) -> nn.Dense:
-            return nn.Dense(size, dtype=dtypes.compute, param_dtype=dtypes.full, name=name)
-
+        dense = functools.partial(linen.dense, dtypes=dtypes)
         patches = cut_patches(inputs, self.patch_size)
         batch, length, entries = patches.shape
-        hidden = dense(self.hidden_size, "patches")(patches.reshape(-1, entries))
+        hidden = dense(self.hidden_size, name="patches")(patches.reshape(-1, entries))
         hidden = Positions(dtypes, name="position")(hidden.reshape(batch, length, -1))
         hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden).reshape(batch * length, -1)
         blocks = stacked(self.num_layers, is_initializing=self.is_initializing())
         hidden, _ = blocks(length, self.num_heads, self.dropout, dtypes, train, name="blocks")(hidden, None)
         hidden = normalize(hidden, dtypes, name="output_norm").astype(dtypes.full)
         features = hidden.reshape(batch, length, -1).mean(axis=1)
-        return dense(self.num_outputs, "output")(features).astype(dtypes.full)
+        return dense(self.num_outputs, name="output")(features).astype(dtypes.full)
 
 
 def cut_patches(images: Array, size: int) -> Array:
@@ -190,21 +183,11 @@ def vit(
     (leaf,) = jax.tree.leaves(example)
     size, patch = linen.check_size("hidden_size", hidden_size), linen.check_size("patch_size", patch_size)
     layers = NUM_LAYERS if num_layers is None else linen.check_size("num_layers", num_layers)
-    num_heads = max(1, size // _HEAD_SIZE)
     height, width, _ = leaf.shape
     if height % patch or width % patch:
         raise ValueError(
             f"config.patch_size={patch} with images of {height} x {width}: expected a divisor of both sides, such as "
-            f"{_largest_divisor(height, width, at_most=patch)}."
+            f"{next(size for size in range(patch, 0, -1) if not (height % size or width % size))}."
         )
-    if size % num_heads:
-        raise ValueError(
-            f"config.hidden_size={size}: expected a multiple of its {num_heads} heads, one for each {_HEAD_SIZE}; "
-            f"a multiple of {_HEAD_SIZE} is one, such as {num_heads * _HEAD_SIZE}."
-        )
-    rate = 0.0 if dropout is None else dropout
+    num_heads, rate = linen.heads_of(size, head_size=_HEAD_SIZE), 0.0 if dropout is None else dropout
     return linen.from_linen(ViT(num_outputs, size, num_heads, layers, patch, rate, half_precision), example)
-
-
-def _largest_divisor(*numbers: int, at_most: int) -> int:
-    return next(size for size in range(at_most, 0, -1) if not any(number % size for number in numbers))

@@ -29,8 +29,6 @@ def report(arguments: list[str]) -> str:
 
     parser = _parser()
     flags = parser.parse_args(arguments)
-    if flags.help:
-        return parser.format_help().rstrip()
     if not flags.source:
         parser.error("there is nothing to report on. Name a work directory or a CSV file")
     is_table = Path(flags.source).suffix.lower() in (".csv", ".tsv", ".txt") or Path(flags.source).is_file()

@@ -244,15 +244,8 @@ class Experiment:
 
     def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
         """Take whole epochs with their evaluations in one program, in calls of about `seconds`."""
-        return compiled_epochs.take_epochs(
-            self.step,
-            self.workload,
-            self._member(),
-            state,
-            plan=self.source.plan,
-            num_epochs=self.num_steps // self.steps_per_epoch,
-            seconds=seconds,
-        )
+        for (taken,) in take_epochs_together([self], [state], group_size=1, seconds=seconds):
+            yield from taken
 
     @functools.cached_property
     def scored_train(self) -> Split:
@@ -364,7 +357,7 @@ def take_epochs_together(
 ) -> Iterator[list[list[Taken]]]:
     """Advance runs of one shape together in one program of `group_size` runs, in calls of about `seconds`."""
     first = group[0]
-    return compiled_epochs.take_epochs_together(
+    return compiled_epochs.take_epochs(
         first.step,
         first.workload,
         [built._member() for built in group],

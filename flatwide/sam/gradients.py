@@ -159,11 +159,7 @@ def _with_clean_slopes(loss: SplitLoss) -> Callable:
 
 
 def _two_passes(differentiate: Callable, kept: Callable | None, rule: AscentRule, skip_at_zero: bool) -> Callable:
-    """Build the step of a rule with a clean pass, a perturbation and a second pass.
-
-    Args:
-      kept: the second pass of a rule that keeps the criterion, which also takes the clean parameters.
-    """
+    """Build the step of a rule with two passes; `kept` is the second of a rule that keeps the criterion."""
 
     def step(params, state, *arguments, **keywords):
         value, clean = differentiate(params, *arguments, **keywords)

@@ -13,7 +13,7 @@ from flatwide.types import PyTree
 def accumulated(differentiate: Callable, num_pieces: int, weigh: Callable | None) -> Callable:
     """Build a function that computes a gradient in pieces of the batch, to save memory."""
 
-    def stateless_step(params, state, *arguments, **keywords):
+    def step(params, state, *arguments, **keywords):
         return *differentiate(params, *arguments, **keywords), state
 
     def summed(params, batch, *rest, **keywords):
@@ -25,7 +25,7 @@ def accumulated(differentiate: Callable, num_pieces: int, weigh: Callable | None
             )
         # The choice of rows changes no result here: take every k-th one, so that each device holds rows of each piece.
         pieces = _cut(batch, (size // num_pieces, num_pieces), rows_axis=0)
-        value, gradient, _ = _mean_over_pieces(stateless_step, params, (), pieces, rest, keywords, axis=1, weigh=weigh)
+        value, gradient, _ = _mean_over_pieces(step, params, (), pieces, rest, keywords, axis=1, weigh=weigh)
         return value, gradient
 
     return summed
@@ -61,15 +61,13 @@ def goes_to_devices(num_microbatches: int, num_devices: int, *, ascent_state: Py
 
 
 def _cut(batch: PyTree, shape: tuple[int, int], *, rows_axis: int) -> PyTree:
-    """Arrange the rows of a batch in two axes, with the rows of each piece split over the devices of the batch.
-
-    Only a mesh with explicit axes has this sharding at tracing time; otherwise the compiler decides.
-    """
+    """Arrange the rows of a batch in two axes, with the rows of each piece split over the devices of the batch."""
 
     def cut(leaf):
         leaf = jnp.asarray(leaf)
         sharding = jax.typeof(leaf).sharding
         new_shape = (*shape, *leaf.shape[1:])
+        # Only a mesh with explicit axes has a sharding at tracing time; otherwise the compiler decides.
         if all(axes is None for axes in sharding.spec):
             return leaf.reshape(new_shape)
         over, *others = sharding.spec
@@ -83,10 +81,7 @@ def _cut(batch: PyTree, shape: tuple[int, int], *, rows_axis: int) -> PyTree:
 
 
 def _mean_over_pieces(step, params, state, pieces, rest, keywords, *, axis, weigh, sharding=None):
-    """Average values and gradients of a step over the pieces along an axis, with one piece in memory at a time.
-
-    With a sharding, each device takes its own pieces, in the order of the devices.
-    """
+    """Average a step over the pieces along an axis; with a sharding, each device takes its own, in their order."""
 
     def sweep(params, state, pieces, rest, keywords, first=0):
         def add_piece(carry, index):

@@ -32,16 +32,6 @@ _SCALE_FORM = '"pattern=factor", a regular expression and a finite number >= 0, 
 _PATTERN_FORM = 'regular expressions that match whole names of leaves, such as ".*/kernel"'
 
 
-def _stateless(params: PyTree) -> tuple[()]:
-    del params
-    return ()
-
-
-def _take_perturbed(clean: PyTree, perturbed: PyTree, params: PyTree, state: PyTree) -> tuple[PyTree, PyTree]:
-    del clean, params
-    return perturbed, state
-
-
 class AscentRule(NamedTuple):
     """A perturbation, and a combination of the clean and the perturbed gradient.
 
@@ -63,8 +53,8 @@ class AscentRule(NamedTuple):
 
     rho: float | Array
     perturb: Callable[[PyTree, PyTree, PyTree, Any], tuple[PyTree, PyTree]]
-    init: Callable[[PyTree], PyTree] = _stateless
-    combine: Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]] = _take_perturbed
+    init: Callable[[PyTree], PyTree] = lambda params: ()
+    combine: Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]] = lambda _, p, w, state: (p, state)
     is_due: Callable[[PyTree], Array] | None = None
     needs_clean_gradient: bool = True
     keeps_criterion: bool = False
@@ -324,10 +314,7 @@ def _leaf_names(params: PyTree) -> list[str]:
 
 
 def _norm_leaves(params: PyTree) -> PyTree:
-    """Mark the leaves named scale and the biases of the same modules.
-
-    Raises: ValueError if there are none.
-    """
+    """Mark the leaves named scale and the biases of the same modules; ValueError if there are none."""
     names = _leaf_names(params)
     modules = {module for module, _, leaf in (name.rpartition("/") for name in names) if leaf == "scale"}
     if not modules:

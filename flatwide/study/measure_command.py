@@ -46,14 +46,12 @@ class Request(NamedTuple):
     trusts: bool = False
 
 
-def read(arguments: list[str]) -> Request | None:
-    """Read the arguments after `measure` on the command line; None if they ask for help.
+def read(arguments: list[str]) -> Request:
+    """Read the arguments after `measure` on the command line.
 
     Raises: ConfigError that lists every fault.
     """
     flags = _parser().parse_args(arguments)
-    if flags.help:
-        return None
     faults = []
     if not flags.workdir or not Path(flags.workdir).is_dir():
         given = f"measure {flags.workdir}" if flags.workdir else "measure"
@@ -87,11 +85,6 @@ def read(arguments: list[str]) -> Request | None:
         is_dry=flags.dry_run,
         trusts=flags.trust,
     )
-
-
-def help_text() -> str:
-    """Return the help of the command."""
-    return _parser().format_help()
 
 
 def _parser() -> FlagParser:

@@ -6,6 +6,7 @@ bits depend on the number of runs in the program, but not on which runs they are
 """
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide.training.evaluate import Scorer
-from flatwide.training.loop import Taken
+from flatwide.training.loop import GROWTH, Taken
 from flatwide.training.plans import Plan
 from flatwide.training.segments import advance_to
 from flatwide.training.state import State, Values
@@ -69,83 +70,57 @@ class Reports(NamedTuple):
 def take_epochs(
     step: Step,
     workload: Workload,
-    member: Member,
-    state: State,
-    *,
-    plan: Plan,
-    num_epochs: int,
-    seconds: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Taken]:
-    """Take the steps of whole epochs, up to `num_epochs` or to the first loss that is not finite.
-
-    Args:
-      seconds: approximate duration of a call.
-    Yields: one `Taken` an epoch, with the scores at its end; only the last of a call has the state.
-    """
-    program = _program_of(step, workload, member, plan=plan)
-    arrays = jax.device_put(_Arrays(member.train, _split_arrays(member)))
-    calls = _Calls(program, seconds=seconds, clock=clock)
-    first, last = int(state.step), num_epochs * plan.steps_per_epoch
-    while first < last:
-        epoch = first // plan.steps_per_epoch
-        stop = calls.stop(epoch, member.next_stop(epoch, num_epochs))
-        state, reports = program.run(member.values, state, arrays, stop)
-        after, reports = jax.device_get((state.step, reports))
-        calls.took((after - first) / plan.steps_per_epoch)
-        for taken in _taken(first, int(after), reports, plan, lambda state=state: state):
-            yield taken
-        if not np.isfinite(taken.losses[-1]):
-            return
-        first = int(after)
-
-
-def take_epochs_together(
-    step: Step,
-    workload: Workload,
     members: Sequence[Member],
     states: Sequence[State],
     *,
-    group_size: int,
+    group_size: int = 1,
     plan: Plan,
     num_epochs: int,
     seconds: float,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[list[list[Taken]]]:
-    """Take the epochs of several runs at once, as `take_epochs` does of one, in a vmapped program of `group_size` runs.
+    """Take the steps of whole epochs of runs, up to `num_epochs` or to the first loss of each that is not finite.
 
     Members may be at different steps. One that has finished or diverged does not change.
 
     Args:
       members: at most `group_size`; copies of the first, which do not change, fill up the program.
-    Yields: a call's epochs for each member.
+      group_size: how many runs a vmapped program trains; 1 is the program of one run, without `vmap`.
+      seconds: approximate duration of a call.
+    Yields: a call's epochs for each member, with the scores at their ends; only the last of a call has the state.
     """
-    num_spare = group_size - len(members)
+    num_spare, is_group = group_size - len(members), group_size > 1
     filled = [*members, *(list(members[:1]) * num_spare)]
     state = _stack([*states, *(list(states[:1]) * num_spare)])
     shared = members[0].shared
-    program = _program_of(step, workload, members[0], plan=plan, is_group=True)
+    program = _program_of(step, workload, members[0], plan=plan, is_group=is_group)
     train = _joined([member.train for member in filled], shared)
     arrays = jax.device_put(_Arrays(train, _joined([_split_arrays(member) for member in filled], shared)))
     values = _stack([member.values for member in filled])
-    calls = _Calls(program, seconds=seconds, clock=clock)
-    steps = np.array(state.step)
+    steps, length = np.atleast_1d(np.array(state.step)), _length(program.rate, seconds)
     ends = np.where(np.arange(group_size) < len(members), num_epochs, 0) * plan.steps_per_epoch
     while (steps < ends).any():
-        first, epochs = steps, steps // plan.steps_per_epoch
+        first, epochs, started = steps, steps // plan.steps_per_epoch, time.monotonic()
         ranges = zip(filled, epochs.tolist(), (ends // plan.steps_per_epoch).tolist(), strict=True)
-        stops = calls.stop(epochs, np.array([member.next_stop(epoch, last) for member, epoch, last in ranges]))
-        state, reports = program.run(values, state, arrays, stops)
+        last = np.array([member.next_stop(epoch, end) for member, epoch, end in ranges])
+        stops = np.minimum(last, epochs + length).astype(np.int32)
+        state, reports = program.run(values, state, arrays, stops if is_group else stops[0])
         steps, reports = jax.device_get((state.step, reports))
-        calls.took(float(np.max(steps - first)) / plan.steps_per_epoch)
+        steps = np.atleast_1d(steps)
+        program.rate = float(np.max(steps - first)) / plan.steps_per_epoch / max(time.monotonic() - started, 1e-9)
+        length = _length(program.rate, seconds, before=length)
         taken = []
         for index in range(len(members)):
-            pick = functools.partial(jax.tree.map, lambda leaf, index=index: leaf[index])
+            pick = functools.partial(jax.tree.map, lambda leaf, index=index: leaf[index] if is_group else leaf)
             begin, end, at_end = int(first[index]), int(steps[index]), functools.partial(pick, state)
             taken.append(list(_taken(begin, end, pick(reports), plan, at_end)))
             if taken[-1] and not np.isfinite(taken[-1][-1].losses[-1]):
                 ends[index] = 0
         yield taken
+
+
+def _length(rate: float, seconds: float, *, before: float = math.inf) -> int:
+    """Choose the epochs of the next call from the rate of the last one; the program may end it earlier."""
+    return max(1, int(min(GROWTH * before, seconds * rate, _MOST_EPOCHS)))
 
 
 def compiled(
@@ -164,15 +139,6 @@ def compiled(
     return program.run.lower(many(member.values), many(state), _Arrays(*names), many(stop)).compile()
 
 
-class _Fixed(NamedTuple):
-    """The constants of a compiled program, equal for all runs that it trains."""
-
-    step: Step
-    workload: Workload
-    plan: Plan
-    scorers: tuple[tuple[str, Scorer], ...]
-
-
 class _Arrays(NamedTuple):
     """The arrays of a program: training examples, and the examples of each split that is scored."""
 
@@ -188,24 +154,6 @@ class _Program:
 
     def __init__(self, run: Callable):
         self.run, self.rate = run, 0.0
-
-
-class _Calls:
-    """The number of epochs of the next call."""
-
-    def __init__(self, program: _Program, *, seconds: float, clock: Callable[[], float]):
-        self._program, self._seconds, self._clock, self._started = program, seconds, clock, 0.0
-        self._length = max(1, int(seconds * program.rate))
-
-    def stop(self, epoch: Any, last: Any) -> np.ndarray:
-        """Compute the last epoch of a call; the program ends the call earlier where its memory is full."""
-        self._started = self._clock()
-        return np.minimum(last, epoch + min(self._length, _MOST_EPOCHS)).astype(np.int32)
-
-    def took(self, num_epochs: float) -> None:
-        """Update the rate after a call."""
-        self._program.rate = num_epochs / max(self._clock() - self._started, 1e-9)
-        self._length = max(1, int(min(self._length * 8, self._seconds * self._program.rate)))
 
 
 def _taken(first: int, after: int, reports: Reports, plan: Plan, state: Callable[[], State]) -> Iterator[Taken]:
@@ -227,13 +175,10 @@ def _split_arrays(member: Member) -> dict[str, Batch]:
     return {name: split.arrays for name, split in member.splits.items()}
 
 
-def _program_of(step: Step, workload: Workload, member: Member, *, plan: Plan, is_group: bool = False) -> "_Program":
+def _program_of(step: Step, workload: Workload, member: Member, *, plan: Plan, is_group: bool) -> "_Program":
     """Return the program of one run, or of a group of runs like it."""
     scorers = tuple((name, member.splits[name].scorer) for name in sorted(member.splits))
-    fixed = _Fixed(step=step, workload=workload, plan=plan, scorers=scorers)
-    if not is_group:
-        return _program(fixed)
-    return _program(fixed, is_group=True, shared=member.shared, train_names=frozenset(member.train))
+    return _program(step, workload, plan, scorers, (member.shared, frozenset(member.train)) if is_group else None)
 
 
 def _axes(names: Iterable[str], shared: frozenset[str]) -> dict[str, int | None]:
@@ -241,46 +186,49 @@ def _axes(names: Iterable[str], shared: frozenset[str]) -> dict[str, int | None]
 
 
 def _joined(arrays: Sequence[Mapping[str, Any]], shared: frozenset[str]) -> dict[str, Any]:
-    """Take shared arrays from the first run, and stack the others."""
+    """Take shared arrays from the first run, and stack the others; a single run's are taken as they are."""
     return {
-        name: arrays[0][name]
-        if axis is None
+        name: array
+        if name in shared or len(arrays) == 1
         else jax.tree.map(lambda *leaves: np.stack(leaves), *(each[name] for each in arrays))
-        for name, axis in _axes(arrays[0], shared).items()
+        for name, array in arrays[0].items()
     }
 
 
 def _stack(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    """Stack the leaves of several runs; those of a single one are taken as they are."""
+    return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 @functools.lru_cache(maxsize=64)
 def _program(
-    fixed: _Fixed,
-    *,
-    is_group: bool = False,
-    shared: frozenset[str] = frozenset(),
-    train_names: frozenset[str] = frozenset(),
+    step: Step,
+    workload: Workload,
+    plan: Plan,
+    scorers: tuple[tuple[str, Scorer], ...],
+    names: tuple[frozenset[str], frozenset[str]] | None,
 ) -> _Program:
-    """Build the program of one run or of a group of runs; runs of one shape share it.
-
-    Args:
-      shared: names of the arrays that all runs of a group share. train_names: those of the training examples.
-    """
-    run = functools.partial(_run_epochs, fixed)
-    if is_group:
-        split_names = [name for name, _ in fixed.scorers]
-        axes: Any = _Arrays(*(_axes(names, shared) for names in (train_names, split_names)))  # type: ignore[arg-type]
+    """Build the program that runs of one shape share; of a group, `names` are those of shared and training arrays."""
+    run = functools.partial(_run_epochs, step, workload, plan, scorers)
+    if names is not None:
+        shared, train_names = names
+        split_names = [name for name, _ in scorers]
+        axes: Any = _Arrays(*(_axes(each, shared) for each in (train_names, split_names)))  # type: ignore[arg-type]
         run = jax.vmap(run, in_axes=(0, 0, axes, 0))
     return _Program(jax.jit(run, donate_argnums=1))
 
 
-def _run_epochs(fixed: _Fixed, values: Values, state: State, arrays: _Arrays, stop: jax.Array) -> tuple[State, Reports]:
-    """Trace epochs up to number `stop`, or as many as the memory for their scores holds.
-
-    Returns: the state, and reports with `most` rows.
-    """
-    step, workload, plan, scorers = fixed
+def _run_epochs(
+    step: Step,
+    workload: Workload,
+    plan: Plan,
+    scorers: tuple[tuple[str, Scorer], ...],
+    values: Values,
+    state: State,
+    arrays: _Arrays,
+    stop: jax.Array,
+) -> tuple[State, Reports]:
+    """Trace epochs up to number `stop`, or as many as the memory for their scores holds."""
     dtype = jnp.zeros(()).dtype
     first = state.step // plan.steps_per_epoch
 

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees, workloads
-from flatwide.data import Resident
-from flatwide.training.devices import Sharding, copy_to_all, count, keep_split, local_rows, split_over_all, to_host
+from flatwide.training.devices import Sharding, keep_split, local_rows, split_over_all, to_host
 from flatwide.training.state import State
 from flatwide.types import Batch, Split
 from flatwide.workloads import Scores, Workload
@@ -31,35 +30,28 @@ class Evaluation(NamedTuple):
     metric: float
 
 
-def make_evaluate(
+def streamed_scores(
     workload: Workload,
     split: Split,
+    num_scored: int,
     *,
     batch_size: int,
-    num_batches: int | None = None,
-    sharding: Sharding = None,
-    interrupt: Callable[[], bool] = lambda: False,
-) -> Callable[[State], Evaluation]:
-    """Build state -> evaluation of a split, in evaluation mode and without augmentation.
+    sharding: Sharding,
+    interrupt: Callable[[], bool],
+) -> Callable[[State], Scores]:
+    """Build state -> scores of the first examples of a split that is read batch by batch; see `sources.evaluator`."""
+    compiled, rows = jax.jit(functools.partial(score_batch, workload)), local_rows(batch_size, sharding)
+    order = np.resize(np.arange(num_scored), (-(-num_scored // batch_size), batch_size))[:, rows].reshape(-1)
 
-    Args:
-      batch_size: examples at a time; it changes memory and speed only.
-      num_batches: score only the first of the batches; None for the whole split.
-      interrupt: called after each batch of a streamed split; once it returns true, `Interrupted` is raised.
-    """
-    num_scored = split.num_examples if num_batches is None else min(split.num_examples, num_batches * batch_size)
-    batch_size = -(-min(batch_size, num_scored) // count(sharding)) * count(sharding)
-    if isinstance(split, Resident):
-        scores_of = _resident_scores(workload, split.arrays, Pass(num_scored, batch_size, sharding))
-    else:
-        scores_of = _streamed_scores(
-            workload, split, num_scored=num_scored, batch_size=batch_size, sharding=sharding, interrupt=interrupt
-        )
+    def scores_of(state: State) -> Scores:
+        parts = []
+        for batch in split.batches(len(rows), order=order, seed=0, epoch=0, train=False):
+            if interrupt():
+                raise Interrupted
+            parts.append(to_host(compiled(state, split_over_all(batch, sharding, num_rows=batch_size))))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_scored], *parts)
 
-    def evaluate(state: State) -> Evaluation:
-        return summarize(workload, scores_of(state))
-
-    return evaluate
+    return scores_of
 
 
 def summarize(workload: Workload, scores: Scores) -> Evaluation:
@@ -112,33 +104,3 @@ class Pass(NamedTuple):
 def compiled_scores(workload: Workload, scorer: Scorer):
     """Compile `run(state, arrays) -> scores`."""
     return jax.jit(functools.partial(scorer, workload))
-
-
-def _resident_scores(workload: Workload, arrays: Batch, scorer: Pass):
-    run = compiled_scores(workload, scorer)
-    arrays = copy_to_all(jax.tree.map(lambda array: array[: scorer.num_scored], arrays), scorer.sharding)
-    return lambda state: to_host(run(state, arrays))
-
-
-def _streamed_scores(
-    workload: Workload,
-    split: Split,
-    *,
-    num_scored: int,
-    batch_size: int,
-    sharding: Sharding,
-    interrupt: Callable[[], bool],
-):
-    compiled = jax.jit(lambda state, batch: score_batch(workload, state, batch))
-
-    def scores_of(state: State) -> Scores:
-        parts, rows = [], local_rows(batch_size, sharding)
-        order = np.resize(np.arange(num_scored), (-(-num_scored // batch_size), batch_size))
-        order = order[:, rows].reshape(-1)
-        for batch in split.batches(len(rows), order=order, seed=0, epoch=0, train=False):
-            if interrupt():
-                raise Interrupted
-            parts.append(to_host(compiled(state, split_over_all(batch, sharding, num_rows=batch_size))))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_scored], *parts)
-
-    return scores_of

@@ -14,14 +14,11 @@ import numpy as np
 
 from flatwide import streams
 from flatwide.data.emulator import FRAME_SKIP, SEEN, Consoles, Emulator
-from flatwide.data.played import Games
+from flatwide.data.played import Games, Turn
 from flatwide.training import rollouts
-from flatwide.training.devices import Sharding
 from flatwide.training.evaluate import Interrupted
-from flatwide.training.rollouts import Minibatches, Transitions, no_targets
-from flatwide.training.segments import Segment, resident_segment
+from flatwide.training.rollouts import Minibatches, Seen, no_targets
 from flatwide.training.state import State, Values
-from flatwide.training.step import Step
 from flatwide.types import Array, Batch, PyTree
 from flatwide.workloads import Scores, Workload
 
@@ -67,23 +64,12 @@ class HostMinibatches(Minibatches):
         )
         next_values = np.concatenate([expected[1:], np.asarray(last[2])[None]])
         # A game that is stopped at its longest, some 30 minutes, counts as over, as in Flax's PPO example.
-        ends = (rewards.astype(expected.dtype), is_over, np.zeros_like(is_over))
-        leaves: tuple[Any, ...] = (observations, actions, log_probabilities, expected, next_values, *ends)
-        played = Transitions(*leaves)
-        batch = _examples(split.discount, split.gae_lambda)(played, self.schedule(state.step))
+        ends: dict[str, Any] = {"reward": rewards, "terminated": is_over, "truncated": np.zeros_like(is_over)}
+        answered: dict[str, Any] = {"actions": actions, "log_probabilities": log_probabilities, "values": expected}
+        after = Turn(observation=None, successor=None, **ends)  # type: ignore[arg-type]
+        seen = Seen(observations=observations, after=after, **answered)  # type: ignore[arg-type]
+        batch = _examples(split.discount, split.gae_lambda)(seen, next_values, clip_factor=self.schedule(state.step))
         return state._replace(source={"playing": consoles.save(), "examples": batch})
-
-
-def hosted_segment(step: Step, *, plan: HostMinibatches, sharding: Sharding = None) -> Segment:
-    """Build a segment that trains on what the host plays when an epoch begins."""
-    run = resident_segment(step, {}, plan=plan, sharding=sharding)
-
-    def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray, float]:
-        if int(state.step) % plan.steps_per_epoch == 0:
-            state = plan.play(values, state)
-        return run(values, state, stop)
-
-    return segment
 
 
 def whole_games(
@@ -138,8 +124,5 @@ def _compiled_act(workload: Workload) -> Callable[..., tuple[Array, Array, Array
 
 
 @functools.lru_cache(maxsize=64)
-def _examples(discount: float, gae_lambda: float) -> Callable[[Transitions, Array | float], Batch]:
-    def examples(played: Transitions, clip_factor: Array | float) -> Batch:
-        return rollouts.examples(played, discount=discount, gae_lambda=gae_lambda, clip_factor=clip_factor)
-
-    return jax.jit(examples)
+def _examples(discount: float, gae_lambda: float) -> Callable[..., Batch]:
+    return jax.jit(functools.partial(rollouts.examples, discount=discount, gae_lambda=gae_lambda))

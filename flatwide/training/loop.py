@@ -11,7 +11,7 @@ from flatwide.training.segments import Segment
 from flatwide.training.state import State, Values
 from flatwide.workloads import Scores
 
-_GROWTH = 8  # largest growth of the length from one segment to the next
+GROWTH = 8  # largest growth of the length from one segment to the next
 
 
 class Taken(NamedTuple):
@@ -55,5 +55,5 @@ def take_steps(
         if not np.isfinite(losses[-1]):
             return
         rate = len(losses) / max(clock() - started, 1e-9)
-        longest = min(length * _GROWTH, seconds * rate)
+        longest = min(length * GROWTH, seconds * rate)
         length = processes.agreed(lambda longest=longest: max(1, int(longest)))

@@ -27,21 +27,11 @@ class Playing(NamedTuple):
     observations: Array
 
 
-class Transitions(NamedTuple):
-    """Transitions played; leaves [T, N, ...], T actions of N games. The network predicts `values` and `next_values`."""
-
-    observations: Array
-    actions: Array
-    log_probabilities: Array
-    values: Array
-    next_values: Array
-    rewards: Array
-    terminated: Array
-    truncated: Array
-
-
 class Seen(NamedTuple):
-    """One action of each game; leaves [N, ...]."""
+    """One action of each game, or several, one after the other; leaves [N, ...] or [T, N, ...].
+
+    values: predicted for the observations. after: what the actions led to.
+    """
 
     observations: Array
     actions: Array
@@ -71,19 +61,6 @@ def new_games(game: Game, key: Array, num_games: int) -> Playing:
     return Playing(*jax.vmap(game.reset)(jax.random.split(key, num_games)))
 
 
-def roll_out(
-    game: Game, policy: Policy, playing: Playing, key: Array, *, unroll_length: int
-) -> tuple[Playing, Transitions]:
-    """Play T more actions, each drawn from the policy's probabilities.
-
-    Returns: the games after the last action, and the transitions.
-    Cost: T passes of the network over N observations, and one over T N.
-    """
-    keys = jax.random.split(key, unroll_length)
-    playing, seen = jax.lax.scan(lambda playing, key: take_turn(game, policy, playing, key), playing, keys)
-    return playing, transitions(policy, seen)
-
-
 def take_turn(game: Game, policy: Policy, playing: Playing, key: Array) -> tuple[Playing, Seen]:
     """Play one action of each game."""
     draw, chance = jax.random.split(key)
@@ -100,25 +77,13 @@ def take_turn(game: Game, policy: Policy, playing: Playing, key: Array) -> tuple
     return Playing(states, after.observation), seen
 
 
-def transitions(policy: Policy, seen: Seen) -> Transitions:
-    """Add the value of each action's successor to stacked turns [T, N, ...].
+def next_values(policy: Policy, seen: Seen) -> Array:
+    """Predict the value of what each action led to, [T, N].
 
     No action answers the last observation of a game that was stopped, so the network sees it only here.
     """
-    successors, values = seen.after.successor, seen.values
-    next_values = policy(successors.reshape(-1, *successors.shape[2:]))[1].reshape(values.shape)
-    after = seen.after
-    rewards = after.reward.astype(values.dtype)
-    return Transitions(
-        observations=seen.observations,
-        actions=seen.actions,
-        log_probabilities=seen.log_probabilities,
-        values=values,
-        next_values=next_values,
-        rewards=rewards,
-        terminated=after.terminated,
-        truncated=after.truncated,
-    )
+    successors = seen.after.successor
+    return policy(successors.reshape(-1, *successors.shape[2:]))[1].reshape(seen.values.shape)
 
 
 def log_probability(logits: Array, actions: Array) -> Array:
@@ -126,27 +91,19 @@ def log_probability(logits: Array, actions: Array) -> Array:
     return jnp.take_along_axis(jax.nn.log_softmax(logits), actions[..., None], axis=-1)[..., 0]
 
 
-def advantages(
-    rewards: Array,
-    values: Array,
-    next_values: Array,
-    *,
-    terminated: Array,
-    truncated: Array,
-    discount: float,
-    gae_lambda: float,
-) -> Array:
+def advantages(seen: Seen, next_values: Array, *, discount: float, gae_lambda: float) -> Array:
     """Estimate the advantage of each action over the average action of the policy.
 
     Args:
-      rewards, values, terminated, truncated: [T, N], in the order of play.
+      seen: [T, N], in the order of play; its values and outcomes are read.
       next_values: [T, N], of the observation that the action led to, before any new game.
     Returns: [T, N]. After the last action, and after a game that was stopped, the return is the predicted value; after
       a game that is over it is 0.
     Equation: A_t = d_t + gamma lambda [game goes on] A_{t+1}, with d_t = r_t + gamma [not over] V(s'_t) - V(s_t).
     Source: Schulman et al. (2016), High-dimensional continuous control using generalized advantage estimation.
     """
-    surprises = rewards + discount * jnp.where(terminated, 0, next_values) - values
+    values, after = seen.values, seen.after
+    surprises = after.reward.astype(values.dtype) + discount * jnp.where(after.terminated, 0, next_values) - values
 
     def back(later: Array, at: tuple[Array, Array]):
         surprise, ended = at
@@ -154,33 +111,27 @@ def advantages(
         return advantage, advantage
 
     start = jnp.zeros_like(surprises[0])
-    return jax.lax.scan(back, start, (surprises, terminated | truncated), reverse=True)[1]
+    return jax.lax.scan(back, start, (surprises, after.terminated | after.truncated), reverse=True)[1]
 
 
-def examples(played: Transitions, *, discount: float, gae_lambda: float, clip_factor: Array | float) -> Batch:
-    """Turn transitions into a raw batch of T N examples for the objective `ppo`, first actions of all games first.
+def examples(
+    seen: Seen, next_values: Array, *, discount: float, gae_lambda: float, clip_factor: Array | float
+) -> Batch:
+    """Turn what was played into a raw batch of T N examples for the objective `ppo`, first actions of all games first.
 
     Args:
       clip_factor: multiplies the objective's clip ratio.
     Returns: inputs, the observations; targets: action, log_probability, advantage, return, clip_factor.
     """
-    estimated = advantages(
-        played.rewards,
-        played.values,
-        played.next_values,
-        terminated=played.terminated,
-        truncated=played.truncated,
-        discount=discount,
-        gae_lambda=gae_lambda,
-    )
+    estimated = advantages(seen, next_values, discount=discount, gae_lambda=gae_lambda)
     targets = {
-        "action": played.actions,
-        "log_probability": played.log_probabilities,
+        "action": seen.actions,
+        "log_probability": seen.log_probabilities,
         "advantage": estimated,
-        "return": estimated + played.values,
+        "return": estimated + seen.values,
         "clip_factor": jnp.full_like(estimated, clip_factor),
     }
-    batch = {"inputs": played.observations, "targets": targets}
+    batch = {"inputs": seen.observations, "targets": targets}
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
 
@@ -226,8 +177,7 @@ class Minibatches(NamedTuple):
         del arrays  # there are none
         is_first = state.step % self.steps_per_epoch == 0
         source = jax.lax.cond(is_first, self._play, lambda _, state: state.source, values, state)
-        state = state._replace(source=source)
-        return state, self.material(values.seed, state)
+        return state._replace(source=source), self.material(values.seed, state._replace(source=source))
 
     def material(self, seed: Array, state: State) -> tuple[Batch, Array]:
         """Return what the batches of an epoch are drawn from: its examples, and the orders of its passes."""
@@ -248,10 +198,10 @@ class Minibatches(NamedTuple):
         split = self.split
         key = jax.random.fold_in(streams.key(values.seed, "actions"), state.step // self.steps_per_epoch)
         policy = policy_of(self.workload, state.params, state.stats, state.mask)
-        playing = Playing(*state.source["playing"])
-        playing, played = roll_out(split.game, policy, playing, key, unroll_length=split.unroll_length)
-        factor = self.schedule(state.step)
-        batch = examples(played, discount=split.discount, gae_lambda=split.gae_lambda, clip_factor=factor)
+        playing, keys = Playing(*state.source["playing"]), jax.random.split(key, split.unroll_length)
+        playing, seen = jax.lax.scan(functools.partial(take_turn, split.game, policy), playing, keys)
+        options = {"discount": split.discount, "gae_lambda": split.gae_lambda, "clip_factor": self.schedule(state.step)}
+        batch = examples(seen, next_values(policy, seen), **options)
         return {"playing": playing, "examples": batch}
 
     def _order(self, seed: Array, epoch: Array) -> Array:
@@ -296,12 +246,10 @@ class WholeGames(NamedTuple):
 
         def turn(carry):
             time, playing, returns, is_over = carry
-            chooses, chance = jax.random.split(jax.random.fold_in(draw, time))
-            actions = jax.random.categorical(chooses, policy(playing.observations)[0])
-            states, after = jax.vmap(game.step)(jax.random.split(chance, num_games), playing.states, actions)
-            returns += jnp.where(is_over, 0, after.reward.astype(returns.dtype))
-            is_over |= after.terminated | after.truncated
-            return time + 1, Playing(states, after.observation), returns, is_over
+            playing, seen = take_turn(game, policy, playing, jax.random.fold_in(draw, time))
+            returns += jnp.where(is_over, 0, seen.after.reward.astype(returns.dtype))
+            is_over |= seen.after.terminated | seen.after.truncated
+            return time + 1, playing, returns, is_over
 
         returns = jnp.zeros(num_games, float)
         start = (jnp.int32(0), new_games(game, begin, num_games), returns, jnp.zeros(num_games, bool))

@@ -1,7 +1,7 @@
 """Sources of training batches and evaluations: stored examples, or games that the network plays."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ import numpy as np
 from flatwide import data, streams
 from flatwide.training import hosted, rollouts
 from flatwide.training.compiled_epochs import Scored
-from flatwide.training.devices import Sharding, copy_to_all, to_host
-from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, make_evaluate, summarize
-from flatwide.training.plans import Plan, Shuffled, Windows
+from flatwide.training.devices import Sharding, copy_to_all, count, to_host
+from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, streamed_scores, summarize
+from flatwide.training.plans import Shuffled, Windows
 from flatwide.training.rollouts import Minibatches, WholeGames
 from flatwide.training.segments import Segment, resident_segment, streamed_segment
 from flatwide.training.state import State, Values
@@ -21,30 +21,7 @@ from flatwide.types import Batch, PyTree, Split
 from flatwide.workloads import Workload
 
 
-class Source(Protocol):
-    """Where the examples of a run come from.
-
-    plan: the batches of an epoch. arrays: the examples that they are drawn from, if a compiled program can hold them.
-    segment(step, sharding) -> the program that takes many steps.
-    batch(values, step, start) -> the raw batch of a step; `start` makes the state before the first one.
-    draw(values, num_examples) -> (state -> a raw batch of num_examples training examples, or all if there are fewer,
-      without augmentation); with one seed, fewer are a part of more. `state` makes the state of a network that plays.
-    """
-
-    @property
-    def plan(self) -> Plan: ...
-
-    @property
-    def arrays(self) -> Batch: ...
-
-    def segment(self, step: Step, sharding: Sharding) -> Segment: ...
-
-    def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch: ...
-
-    def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]: ...
-
-
-def source_of(train: Split, workload: Workload, *, batch_size: int, schedule: Callable) -> Source:
+def source_of(train: Split, workload: Workload, *, batch_size: int, schedule: Callable) -> "Source":
     """Build the source of a training split.
 
     Args:
@@ -77,8 +54,8 @@ class Listed(NamedTuple):
         return streamed_segment(step, self.split, plan=self.plan, sharding=sharding)
 
     def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch:
-        """Read the batch of a step."""
-        del start  # examples do not depend on the network
+        """Read the raw batch of a step; `start`, which makes the state before the first one, is not needed."""
+        del start
         epoch, within = divmod(step, self.plan.steps_per_epoch)
         order = np.asarray(self.plan.order(values.seed, jnp.int32(epoch), self.arrays))
         if isinstance(self.plan, Windows):
@@ -91,7 +68,10 @@ class Listed(NamedTuple):
         return next(iter(batches))
 
     def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]:
-        """Read some examples in the order of the split, once, since they do not depend on the network."""
+        """Build (state -> a raw batch of some training examples, or of all), in the order of the split.
+
+        With one seed, fewer examples are a part of more. They are read once, since no state changes them.
+        """
         batch = some(self.split, values, num_examples)
         return lambda state: batch
 
@@ -108,9 +88,15 @@ class Playing(NamedTuple):
 
     def segment(self, step: Step, sharding: Sharding) -> Segment:
         """Build a segment that plays inside the program if the game can be compiled, and on the host otherwise."""
-        if isinstance(self.plan, hosted.HostMinibatches):
-            return hosted.hosted_segment(step, plan=self.plan, sharding=sharding)
-        return resident_segment(step, self.arrays, plan=self.plan, sharding=sharding)
+        run = resident_segment(step, self.arrays, plan=self.plan, sharding=sharding)
+        if not isinstance(self.plan, hosted.HostMinibatches):
+            return run
+
+        def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray, float]:
+            is_first = int(state.step) % self.plan.steps_per_epoch == 0
+            return run(values, self.plan.play(values, state) if is_first else state, stop)
+
+        return segment
 
     def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch:
         """Play the first epoch, and return the batch of one of its steps.
@@ -140,6 +126,9 @@ class Playing(NamedTuple):
         return played
 
 
+Source = Listed | Playing  # of the examples of a run, each with the same methods
+
+
 def chosen(values: Values, total: int, num_examples: int) -> np.ndarray:
     """Draw some of the examples, in order; with one seed, fewer are a part of more."""
     return np.sort(streams.generator(int(values.seed), "measurement").permutation(total)[:num_examples])
@@ -161,20 +150,31 @@ def evaluator(
     sharding: Sharding = None,
     interrupt: Callable[[], bool] = lambda: False,
 ) -> Callable[[State], Evaluation]:
-    """Build state -> evaluation of a split; the arguments are those of `evaluate.make_evaluate`.
+    """Build state -> evaluation of a split, in evaluation mode and without augmentation.
 
-    A game is scored by whole games, whatever the number of batches.
+    Args:
+      batch_size: examples at a time; it changes memory and speed only.
+      num_batches: score only the first of the batches; None for the whole split. A game is scored by whole games.
+      interrupt: called after each batch of a streamed split or turn of a game on the host; once it returns true,
+        `Interrupted` is raised.
     """
     games = split.games if isinstance(split, data.Played) else split
-    if not isinstance(games, data.Games):
-        return make_evaluate(
-            workload, split, batch_size=batch_size, num_batches=num_batches, sharding=sharding, interrupt=interrupt
-        )
-    if not data.is_compiled(games):
-        scores_of = hosted.whole_games(workload, games, interrupt=interrupt)
-        return lambda state: summarize(workload, scores_of(state))
-    run = compiled_scores(workload, WholeGames(games))
-    arrays = copy_to_all(games.arrays, sharding)
+    if isinstance(games, data.Games):
+        if not data.is_compiled(games):
+            scores_of = hosted.whole_games(workload, games, interrupt=interrupt)
+            return lambda state: summarize(workload, scores_of(state))
+        scorer, arrays = WholeGames(games), games.arrays
+    else:
+        total = split.num_examples
+        num_scored = total if num_batches is None else min(total, num_batches * batch_size)
+        batch_size = -(-min(batch_size, num_scored) // count(sharding)) * count(sharding)
+        if not isinstance(split, data.Resident):
+            options = {"batch_size": batch_size, "sharding": sharding, "interrupt": interrupt}
+            streamed = streamed_scores(workload, split, num_scored, **options)
+            return lambda state: summarize(workload, streamed(state))
+        scorer = Pass(num_scored, batch_size, sharding)
+        arrays = jax.tree.map(lambda array: array[:num_scored], split.arrays)
+    run, arrays = compiled_scores(workload, scorer), copy_to_all(arrays, sharding)
     return lambda state: summarize(workload, to_host(run(state, arrays)))
 
 

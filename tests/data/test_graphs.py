@@ -47,12 +47,6 @@ def test_sizes_are_the_same_when_traced():
         assert_array_equal(traced, PADDING.sizes(batch_of(chosen)))
 
 
-def test_equal_data_have_equal_paddings():
-    again = graphs.padding(NODES, EDGES)
-    assert again == PADDING
-    assert hash(again) == hash(PADDING)
-
-
 def test_many_nodes_take_two_bytes():
     assert graphs.node_numbers([(0, 255)], 256).dtype == np.uint8
     assert graphs.node_numbers([(0, 256)], 257).dtype == np.uint16

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import cv2
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import simplejpeg
 from numpy.testing import assert_allclose, assert_array_equal
 
-from flatwide import measure
 from flatwide.data import DataError, Streamed, add_label_noise, image_folder, subset
 
 CLASSES = ("ant", "bee", "cat")
@@ -204,22 +202,3 @@ def test_what_is_wrong_with_a_tree_is_named(root, change, message):
 def test_an_own_tree_needs_a_folder():
     with pytest.raises(DataError, match=r"config.data_dir=None: expected a folder with train/<class>"):
         image_folder.image_folder()
-
-
-def test_curvature_reads_the_folder_again_for_each_product(root):
-    dataset = image_folder.image_folder(data_dir=str(root))
-    split, readings = dataset.train, []
-
-    def batches():
-        readings.append(1)
-        return split.batches(4, order=np.arange(split.num_examples), seed=0, epoch=0, train=False)
-
-    def loss_fn(params, batch):
-        prepared = dataset.prepare(batch, None, train=False)
-        return jnp.mean((prepared["inputs"].mean(axis=(1, 2)) @ params - prepared["targets"]) ** 2)
-
-    streamed = measure.hessian_operator(measure.problem(loss_fn, jnp.zeros(3), batches))
-    listed = measure.hessian_operator(measure.problem(loss_fn, jnp.zeros(3), list(batches())))
-    del readings[:]
-    assert_allclose(streamed(jnp.ones(3)), listed(jnp.ones(3)), rtol=1e-5)
-    assert len(readings) == 1

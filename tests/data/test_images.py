@@ -85,13 +85,6 @@ def test_evaluation_keeps_the_centre():
     assert_array_equal(images.evaluation_view(image), image[16:240, 38:262])
 
 
-@pytest.mark.parametrize(("height", "width"), [(500, 375), (501, 375), (100, 80), (224, 224), (1, 1), (9, 2000)])
-def test_the_central_box_is_the_authors(height, width):
-    side = max(1, int(224 / 256 * min(height, width)))
-    assert images._central_box(height, width) == ((height - side + 1) // 2, (width - side + 1) // 2, side, side)
-    assert images.evaluation_view(gradient(height, width)).shape == (224, 224, 3)
-
-
 def test_resizing_is_centred():
     # Of a straight line, view[i] is its value at (i + 1/2) * scale - 1/2 of the box; half a pixel off would be 0.4.
     line = np.broadcast_to((np.arange(320) * 0.75)[None, :, None], (320, 320, 3)).astype(np.float32)

@@ -67,7 +67,7 @@ def test_every_tenth_molecule_of_one_file_is_a_test_example(tmp_path):
         (",1\nc", "\nc", r"all.csv, line 3: 3 columns; expected 4, as in the first line"),
         ("smiles", "formula", r"all.csv, line 1: columns .*; expected one that is named smiles"),
         (TABLE, "smiles\nC\n", r"all.csv, line 1: columns \['smiles'\]; expected one or more with labels"),
-        ("c1ccccc1", '"' + "C" * 200_000, r"all.csv, line 3: field larger than .*; is a quotation mark missing"),
+        ("c1ccccc1", '"' + "C" * 200_000, r"all.csv, line 3: .*; expected cells with quotation marks to be quoted"),
         (TABLE, "smiles,y,Y\nC,1,0\n", r"all.csv, line 1: two columns are named 'y'; rename one of them"),
         (TABLE, "smiles,y\n", r"all.csv: no molecules; expected one a line behind the first"),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 
 from flatwide.models.linen import from_linen
 
@@ -73,26 +73,9 @@ def test_dropout_draws_from_the_key():
     assert set(np.round(np.unique(outputs(1)[whole != 0] / whole[whole != 0]), 5)) == {0.0, 2.0}
 
 
-def test_a_module_without_stats_has_an_empty_dict_before_and_after():
-    model = from_linen(Plain(), EXAMPLE["a"])
-    params, stats = model.init(jax.random.key(0))
-    assert stats == {}
-    assert model.apply(params, stats, INPUTS["a"], train=True, key=None)[1] == {}
-
-
 def test_state_that_would_be_lost_is_an_error():
     with pytest.raises(ValueError, match=r"Counting keeps variables in \['cache'\].*'batch_stats'"):
         from_linen(Counting(), EXAMPLE["a"]).init(jax.random.key(0))
-
-
-def test_init_runs_under_jit_and_costs_nothing_under_eval_shape():
-    model = from_linen(Noisy(), EXAMPLE)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    params, stats = jax.jit(model.init)(jax.random.key(0))
-    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), shapes) == jax.tree.map(
-        lambda leaf: (leaf.shape, leaf.dtype), (params, stats)
-    )
-    assert_allclose(params["hidden"]["kernel"], model.init(jax.random.key(0))[0]["hidden"]["kernel"], rtol=1e-6)
 
 
 class NoTrain(nn.Module):

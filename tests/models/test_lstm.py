@@ -138,17 +138,6 @@ def test_the_states_kernels_start_orthogonal():
         assert_allclose(gate @ gate.T, np.eye(4), atol=1e-6)
 
 
-def test_half_precision_gives_outputs_in_full_precision():
-    model, half = build(dropout=0.0), build(dropout=0.0, half_precision=True)
-    params, stats = drawn(model)
-    outputs, exact = (
-        jax.jit(lambda built=built: built.apply(params, stats, TOKENS, train=False, key=None)[0])()
-        for built in (half, model)
-    )
-    assert outputs.dtype == jnp.float32
-    assert 0 < np.abs(outputs - exact).max() < 0.05  # bfloat16 has eight bits
-
-
 def test_what_it_cannot_be_built_for_is_said():
     with pytest.raises(ValueError, match=r"config\.hidden_size=0: expected an integer >= 1"):
         build(0)

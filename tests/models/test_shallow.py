@@ -83,14 +83,6 @@ def test_linear_network_is_a_product_of_matrices(num_neurons):
     assert np.linalg.matrix_rank(product) == min(6, *num_neurons, 10)
 
 
-def test_initial_weights_are_a_function_of_the_key():
-    for build in (one_hidden_layer, two_layer_frozen_head, linear_network):
-        model = build(example(2), 1, num_neurons=(5,))
-        first, again, other = (jax.jit(model.init)(jax.random.key(seed)) for seed in (0, 0, 1))
-        jax.tree.map(assert_array_equal, first, again)
-        assert not np.array_equal(*(jax.flatten_util.ravel_pytree(drawn)[0] for drawn in (first, other)))
-
-
 @pytest.mark.parametrize("build", [one_hidden_layer, two_layer_frozen_head])
 def test_more_than_one_size_is_an_error(build):
     with pytest.raises(ValueError, match=r"config.num_neurons=\(300, 100\) with config.model='\w+': expected one size"):

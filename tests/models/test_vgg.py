@@ -1,13 +1,10 @@
 """VGG-11 against plain NumPy loops in float64, its parameters, and what it does with small images."""
 
-import itertools
-
 import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from flatwide import trees
 from flatwide.models.vgg import vgg11
 
 GROUPS = ((1,), (2,), (3, 4), (5, 6), (7, 8))  # the numbers of the convolutions between pools
@@ -54,27 +51,9 @@ def test_outputs_agree_with_numpy(shape):
     assert stats == {}
 
 
-@pytest.mark.parametrize(("num_filters", "count"), [(64, 9_225_610), (8, 145_210), (1, 2_410)])
-def test_number_of_parameters(num_filters, count):
-    """At 64 filters as in PyTorch's form of it for CIFAR with 5 pools and one linear layer, biases included."""
-    n, sizes = num_filters, [3, *(num_filters * factor for factor in (1, 2, 4, 4, 8, 8, 8, 8))]
-    by_hand = sum((9 * a + 1) * b for a, b in itertools.pairwise(sizes)) + 8 * n * 10 + 10
-    shapes = jax.eval_shape(vgg11(image(32, 32, 3), 10, num_filters=n).init, jax.random.key(0))[0]
-    assert trees.size(shapes) == by_hand == count
-
-
 def test_kernels_are_he_normal_and_biases_zero():
     model, fast = vgg11(image(8, 8, 1), 10, num_filters=2), {"xla_backend_optimization_level": 0}
     params, _ = jax.jit(model.init, compiler_options=fast)(jax.random.key(0))
     kernel = np.asarray(params["conv_8"]["kernel"])
     assert abs(kernel.std() * np.sqrt(9 * 16 / 2) - 1) < 4 / np.sqrt(2 * kernel.size)
     assert not any(np.any(layer["bias"]) for layer in params.values())
-
-
-def test_inputs_that_are_no_images_and_sizes_that_are_none_are_errors():
-    with pytest.raises(
-        ValueError, match=r"config.model='VGG11' reads images .*this data set gives examples of shape \(6,"
-    ):
-        vgg11(image(6), 10)
-    with pytest.raises(ValueError, match=r"config.num_filters=0: expected an integer >= 1"):
-        vgg11(image(8, 8, 1), 10, num_filters=0)

@@ -279,9 +279,7 @@ MUTANTS = (
         "total / len(weights) if",
         ("tests/runs/test_experiment.py::test_a_users_own_sequence_model_with_padding_trains_from_its_file",),
     ),
-    Mutant(
-        "steps_per_eval is ignored", "min(split.num_examples, num_batches * batch_size)", "split.num_examples", (ADAMW,)
-    ),
+    Mutant("steps_per_eval is ignored", "min(total, num_batches * batch_size)", "total", (ADAMW,)),
     Mutant(
         "the last evaluation is of some batches only",
         "of(name, None if is_last else limit)",
@@ -363,8 +361,8 @@ MUTANTS = (
     ),
     Mutant(
         "the clip ratio does not fall",
-        "factor = self.schedule(state.step)",
-        "factor = 1.0",
+        '"clip_factor": self.schedule(state.step)',
+        '"clip_factor": 1.0',
         ("tests/training/test_rollouts.py::test_the_clip_ratio_falls_with_the_learning_rate_and_each_epoch_plays_on",),
     ),
     Mutant(

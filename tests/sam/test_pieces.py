@@ -77,19 +77,6 @@ def test_each_microbatch_is_perturbed_by_its_own_gradient(gradient_of, variant, 
     assert distance(averaged[1], whole[1]) > 1e-3
 
 
-def test_microbatch_by_hand():
-    # Two examples that pull in opposite directions: at 0 the whole batch has no gradient, at 1 the first example.
-    def quartic(w, batch):
-        return jnp.mean((w - batch) ** 4) / 4
-
-    batch = jnp.array([1.0, -1.0])
-    _, whole = sam.value_and_grad(quartic, sam.normalized(1.0))(0.0, batch)
-    _, each = sam.value_and_grad(quartic, sam.normalized(1.0), microbatch=1)(1.0, batch)
-    assert whole == 0
-    # The second example ascends from 1 to 2, where its gradient is 3 ** 3.
-    assert_allclose(each, 27 / 2, rtol=1e-6)
-
-
 def test_both_cut_each_microbatch(gradient_of, variant, float64):
     random = np.random.default_rng(0)
     params, batch = start(random), split_linear(random)
@@ -108,20 +95,6 @@ def test_one_microbatch_is_the_whole_batch_bit_for_bit(gradient_of, variant, mlp
     arguments = (dropped, mlp.params, mlp.batches[0], jax.random.key(0))
     whole, single_piece = gradient_of(variant(0.3), *arguments), gradient_of(variant(0.3), *arguments, microbatch=16)
     jax.tree.map(assert_array_equal, single_piece, whole)
-
-
-@pytest.mark.optimized
-@pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 4}])
-@pytest.mark.slow
-def test_traced_zero_is_the_base_optimizer_bit_for_bit_in_pieces_too(network, options):
-    @jax.jit
-    def step(params, batch, rho):
-        return sam.value_and_grad(network.loss_fn, sam.normalized(rho), has_aux=True, **options)(params, batch)
-
-    plain = jax.jit(sam.value_and_grad(network.loss_fn, sam.normalized(0), has_aux=True, **options))
-    for batch in network.batches[:3]:
-        actual, expected = step(network.params, batch, 0.0), plain(network.params, batch)
-        jax.tree.map(assert_array_equal, actual, expected)
 
 
 @pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 3}])

@@ -97,13 +97,6 @@ def test_gradient_is_that_at_the_perturbed_point(quadratic, rule, formula):
     assert_allclose(value, quadratic.w @ quadratic.a @ quadratic.w / 2 + quadratic.b @ quadratic.w, rtol=1e-14)
 
 
-@pytest.mark.parametrize(("rule", "formula"), CASES, ids=IDS)
-def test_perturbation_is_that_of_the_formula(quadratic, rule, formula):
-    ascent, _ = jax.jit(lambda p: rule.perturb(jax.grad(quadratic.loss)(p), p, (), RHO))(quadratic.params)
-    expected = formula(quadratic, quadratic.gradient(quadratic.w))
-    assert_allclose(ravel_pytree(ascent)[0], expected, rtol=1e-10)
-
-
 def unit(vector):
     return vector / np.sqrt(np.sum(vector**2))
 
@@ -165,13 +158,6 @@ def test_gsam_flattens_no_leaf():
     tree = {"kernel": jnp.ones((3, 4))}
     combine = sam.gsam(RHO).combine
     assert "reshape" not in str(jax.make_jaxpr(lambda a, b: combine(a, b, a, ())[0])(tree, tree))
-
-
-def test_one_step_by_hand():
-    # Gradient (3, 4) of norm 5, so the ascent ends at (3.3, 1.4), where the gradient is (3.3, 5.6).
-    start, curvature = jnp.array([3.0, 1.0]), jnp.array([1.0, 4.0])
-    _, gradient = jax.jit(sam.value_and_grad(lambda w: jnp.sum(curvature * w**2) / 2, sam.normalized(0.5)))(start)
-    assert_allclose(gradient, [3.3, 5.6], rtol=1e-6)
 
 
 def total(function, *operands):
@@ -306,13 +292,6 @@ def test_pattern_must_match_the_whole_name():
     scaled = perturbation(gradient, "kernel=0")
     assert_allclose(scaled["kernel"], [[0.0]])
     assert_allclose(scaled["kernel2"], [4.0], rtol=1e-6)
-
-
-def test_pattern_may_contain_an_equals_sign():
-    gradient = {"kernel": jnp.array([[3.0]]), "bias": jnp.array([4.0])}
-    scaled = perturbation(gradient, "(?=kernel).*=0")
-    assert_allclose(scaled["kernel"], [[0.0]])
-    assert_allclose(scaled["bias"], [4.0], rtol=1e-6)
 
 
 MALFORMED = ["kernel", "kernel=", "=0.5", "kernel=half", "kernel=-1", "kernel=nan", "kernel=inf", "(=1"]

@@ -40,16 +40,14 @@ def test_it_is_the_run_in_segments_bit_for_bit(fields, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_memory_for_scores_bounds_a_call(tmp_path, monkeypatch):
-    fields, lengths, took = {"num_neurons": (9,), "rho": 0.1}, [], compiled_epochs._Calls.took
-    monkeypatch.setattr(
-        compiled_epochs._Calls, "took", lambda calls, length: (lengths.append(length), took(calls, 1e9))
-    )
+    fields, calls = {"num_neurons": (9,), "rho": 0.1}, []
+    monkeypatch.setattr(compiled_epochs, "_length", lambda *_, before=None: calls.append(before) or 64)
     compiled_epochs._program.cache_clear()
     whole = train(tmp_path / "whole", **fields)
     compiled_epochs._program.cache_clear()
     monkeypatch.setattr(compiled_epochs, "_MOST_BYTES", 1)
     assert train(tmp_path / "short", **fields) == whole
-    assert lengths == [1.0, 4.0, *[1.0] * 5]
+    assert calls == [None, 64, None, *[64] * 5]  # once for five epochs, and five times for one
 
 
 def test_runs_of_one_shape_share_a_program_and_its_rate(tmp_path):
@@ -58,13 +56,8 @@ def test_runs_of_one_shape_share_a_program_and_its_rate(tmp_path):
         train(tmp_path / str(seed), num_neurons=(8,), seed=seed)
     cache = compiled_epochs._program.cache_info()
     assert (cache.misses, cache.hits, cache.maxsize) == (1, 1, 64)
-    program = compiled_epochs._Program(lambda: None)
-    times = iter([0.0, 2.0, 2.0])
-    calls = compiled_epochs._Calls(program, seconds=10.0, clock=lambda: next(times))
-    assert calls.stop(3, 100) == 4  # a program without a known rate begins with one epoch
-    calls.took(1.0)
-    assert program.rate == 0.5
-    assert compiled_epochs._Calls(program, seconds=10.0, clock=lambda: next(times)).stop(3, 100) == 8
+    assert compiled_epochs._length(0.0, 10.0) == 1  # a program without a known rate begins with one epoch
+    assert [compiled_epochs._length(0.5, 10.0), compiled_epochs._length(9.0, 10.0, before=2)] == [5, 16]
 
 
 def test_it_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 
 from flatwide import experiment
 from flatwide.data import Streamed
-from flatwide.training.evaluate import make_evaluate
+from flatwide.training.sources import evaluator
 
 FIELDS = {"num_neurons": (8,), "batch_size": 64, "num_epochs": 1}
 
@@ -25,7 +25,7 @@ def test_a_batch_size_changes_nothing(batch_size):
     built = experiment.build(FIELDS)
     state = built.init()
     loss, accuracy = scores_by_hand(built, state, built.test)
-    evaluation = make_evaluate(built.workload, built.test, batch_size=batch_size)(state)
+    evaluation = evaluator(built.workload, built.test, batch_size=batch_size)(state)
     assert evaluation.metric == pytest.approx(accuracy, abs=1e-12)
     assert evaluation.loss == pytest.approx(loss, rel=1e-6)
 
@@ -35,7 +35,7 @@ def test_a_stream_is_scored_as_what_is_held():
     state, images = built.init(), built.test.arrays["inputs"]
     streamed = Streamed(lambda index, generator: images[index], built.test.targets)
     loss, accuracy = scores_by_hand(built, state, built.test)
-    evaluation = make_evaluate(built.workload, streamed, batch_size=100)(state)  # so the last batch is completed
+    evaluation = evaluator(built.workload, streamed, batch_size=100)(state)  # so the last batch is completed
     assert evaluation.metric == pytest.approx(accuracy, abs=1e-12)
     assert evaluation.loss == pytest.approx(loss, rel=1e-6)
 

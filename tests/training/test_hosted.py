@@ -1,18 +1,17 @@
 import importlib.util
-import json
 
 import jax
 import numpy as np
 import pytest
 
-import flatwide
 from flatwide import objectives, optimizers, sam, schedules
 from flatwide.data.atari import BREAKOUT, atari_breakout
 from flatwide.data.emulator import Consoles, Turn
-from flatwide.runs import checkpoints, driver
+from flatwide.runs import checkpoints
 from flatwide.training import hosted
 from flatwide.training.evaluate import Interrupted
-from flatwide.training.hosted import HostMinibatches, hosted_segment, whole_games
+from flatwide.training.hosted import HostMinibatches, whole_games
+from flatwide.training.sources import Playing
 from flatwide.training.state import State, Values
 from flatwide.training.step import make_step
 from flatwide.types import Model
@@ -55,7 +54,7 @@ def begun(seed: int = 0) -> State:
 
 
 def trained(state: State, *stops: int, after=lambda state: state) -> tuple[State, list[float]]:
-    segment, losses = hosted_segment(STEP, plan=PLAN), []
+    segment, losses = Playing(PLAN).segment(STEP, None), []
     for stop in stops:
         state, taken, _ = segment(VALUES, state, stop)
         losses += taken.tolist()
@@ -152,60 +151,3 @@ def test_whole_games_are_scored_by_the_game_itself():
 
     with pytest.raises(Interrupted):
         whole_games(WORKLOAD, DATA.test, interrupt=impatient)(state)
-
-
-PLAYER = """
-import jax
-from flatwide.types import Model
-
-def player(example, num_outputs):
-    def init(key):
-        return {"kernel": 0.01 * jax.random.normal(key, (49 * 4, num_outputs + 1))}, {}
-
-    def apply(params, stats, inputs, *, train, key):
-        small = inputs.reshape(len(inputs), 7, 12, 7, 12, -1).mean(axis=(2, 4)).reshape(len(inputs), -1)
-        found = small @ params["kernel"]
-        return {"logits": found[:, :-1], "values": found[:, -1]}, stats
-
-    return Model(init, apply)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_run_of_a_pruned_network_ends_as_one_that_was_not(tmp_path):
-    (tmp_path / "player.py").write_text(PLAYER)
-    config = {
-        "model": f"{tmp_path}/player.py:player",
-        "dataset": "atari_breakout",
-        "loss": "ppo",
-        "base_optimizer": "adam",
-        "learning_rate": 1e-4,  # a network that stops firing would play for half an hour
-        "lr_scheduler": "linear",
-        "gradient_clip": 0.5,
-        "num_envs": GAMES,
-        "unroll_length": TURNS,
-        "update_epochs": 2,
-        "batch_size": BATCH,
-        "num_epochs": 3,
-        "eval_every_steps": 3,
-        "num_test_games": 2,
-        "checkpoint_every_seconds": 0.0,
-        "pruner": "snip",
-        "sparsity": 0.5,
-        "measurements": ("gradient",),
-    }
-    whole = flatwide.run(config, tmp_path / "whole", quiet=True, tensorboard=False)
-    for _ in range(2):
-        with pytest.raises(driver.Stopped):
-            flatwide.run(config, tmp_path / "cut", quiet=True, tensorboard=False, should_stop=lambda: True)
-    cut = flatwide.run(config, tmp_path / "cut", quiet=True, tensorboard=False)
-    assert whole["metric_name"] == "score"
-    assert whole["num_nonzero_params"] == whole["num_params"] // 2
-    same = ("status", "steps", "train_loss", "train_metric", "test_loss", "test_metric", "test_metric_best")
-    assert {name: whole[name] for name in same} == {name: cut[name] for name in same}
-    measured = [next((tmp_path / name).glob("runs/*/measurements/gradient.json")) for name in ("whole", "cut")]
-    assert json.loads(measured[0].read_text())["values"] == json.loads(measured[1].read_text())["values"]
-    final = [next((tmp_path / name).glob("runs/*/checkpoints/final.npz")) for name in ("whole", "cut")]
-    arrays = [dict(np.load(path)) for path in final]
-    for name in arrays[0].keys() - {"metadata.json"}:
-        np.testing.assert_array_equal(arrays[0][name], arrays[1][name])

@@ -37,11 +37,6 @@ def test_stops_at_every_multiple_and_at_the_end():
     assert losses.tolist() == list(range(25))
 
 
-def test_the_learning_rate_is_that_of_the_last_step():
-    segments = list(take_steps(counting(), VALUES, state_at(0), num_steps=9, stop_at_multiples_of=(4,), seconds=10.0))
-    assert [taken.learning_rate for taken in segments] == [0.1 / taken.step for taken in segments]
-
-
 def test_resumes_in_the_middle():
     steps, losses = taken(counting(), first=7, num_steps=12, stop_at_multiples_of=(10,), seconds=10.0)
     assert losses.tolist() == [7, 8, 9, 10, 11]

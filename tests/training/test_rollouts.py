@@ -111,9 +111,11 @@ def test_advantages_agree_with_loops(discount, gae_lambda):
     rewards, values, next_values = random.normal(size=(3, 12, 4))
     ends = random.integers(0, 4, (12, 4))
     terminated, truncated = ends == 0, ends == 1
-    options = {"terminated": terminated, "truncated": truncated, "discount": discount, "gae_lambda": gae_lambda}
-    estimated = rollouts.advantages(*map(jnp.asarray, (rewards, values, next_values)), **options)
-    assert_allclose(estimated, by_hand(rewards, values, next_values, **options), rtol=1e-12)
+    options = {"discount": discount, "gae_lambda": gae_lambda}
+    after = Turn(None, None, *map(jnp.asarray, (rewards, terminated, truncated)))
+    seen = rollouts.Seen(None, None, None, jnp.asarray(values), after)
+    estimated = rollouts.advantages(seen, jnp.asarray(next_values), **options)
+    assert_allclose(estimated, by_hand(rewards, values, next_values, terminated, truncated, **options), rtol=1e-12)
 
 
 def test_what_is_played_follows_the_rules_of_the_game_and_the_policy():

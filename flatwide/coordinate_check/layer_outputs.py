@@ -98,7 +98,7 @@ def _apply(operations: dict[str, list[LeafOperation]], equation: Any, arguments:
         return [_Data(result) for result in results]
     if not weights:
         return results
-    moved = jaxprs.bind(equation, [_moved(argument) for argument in arguments])
+    moved = jaxprs.bind(equation, [a.moved if isinstance(a, _Weights) else a for a in arguments])
     names, is_stack = _names(equation, [argument for argument in arguments if isinstance(argument, _Weights)])
     return [_Weights(value, other, names, is_stack) for value, other in zip(results, moved, strict=True)]
 
@@ -143,7 +143,3 @@ def _names(equation: Any, weights: list[_Weights]) -> tuple[tuple[str, ...], boo
 
 def _value(argument: Any) -> Any:
     return argument.value if isinstance(argument, _Weights | _Data) else argument
-
-
-def _moved(argument: Any) -> Any:
-    return argument.moved if isinstance(argument, _Weights) else argument

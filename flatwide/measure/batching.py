@@ -76,7 +76,7 @@ def collect(
     Args:
       batches: one pytree of arrays whose leading axes are the N examples, or a list of such batches, of any sizes; or
         anything else that yields them, such as a data loader, which is read once. A list always means batches.
-      batch_size, weigh: as for `hessian_operator`; if the size does not divide a batch, the last part is smaller.
+      batch_size, weigh: as for `problem`; if the size does not divide a batch, the last part is smaller.
     Raises: ValueError if there is no example, the leading axes differ, a list holds bare arrays, or an option is out of
       range.
     """

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+from flatwide.measure import inputs
+
 
 class ConvergenceBound(NamedTuple):
     """The bound E f(x_t) <= factor^t f(x_0) after t steps.
@@ -61,8 +63,7 @@ def convergence_bound(
             raise ValueError(f"{name}={value}: expected a finite number > 0.")
     if not 0 <= rho < math.inf:
         raise ValueError(f"rho={rho}: expected a finite number >= 0 (0 is SGD).")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: expected at least 1.")
+    inputs.check_at_least(1, batch_size=batch_size)
     ratio = smoothness / pl_constant
     kappa = ((batch_size - 1) / 2 + ratio) / batch_size
     largest_rho = 1 / ((ratio + 0.5) * smoothness)

@@ -15,7 +15,7 @@ from flatwide import trees
 from flatwide.measure import batching
 from flatwide.types import Array, PyTree
 
-_FEWEST_BYTES = 4  # of a parameter; narrower types, whose rounding error is 1e-3, are converted to 32 bits
+FEWEST_BYTES = 4  # of a parameter; narrower types, whose rounding error is 1e-3, are converted to 32 bits
 _SUM_TOLERANCE = 0.1  # of the loss: a sum may double only approximately, because of a term such as weight decay
 
 
@@ -211,8 +211,41 @@ def check_params(params: PyTree, mask: PyTree | None) -> None:
             raise ValueError(
                 f"params at {trees.path_name(path)!r}: expected finite numbers; the network has diverged or is damaged."
             )
-    if mask is not None:
-        _check_mask(params, mask)
+    if mask is None:
+        return
+    if jax.tree.structure(mask) != jax.tree.structure(params):
+        raise ValueError("mask: expected the structure of params, with booleans that broadcast to each leaf.")
+    for (path, leaf), keep in zip(leaves, jax.tree.leaves(mask), strict=True):
+        sizes = zip(np.shape(keep)[::-1], np.shape(leaf)[::-1], strict=False)
+        if np.ndim(keep) > np.ndim(leaf) or any(mask_size not in (1, size) for mask_size, size in sizes):
+            raise ValueError(
+                f"mask at {trees.path_name(path)!r} of shape {np.shape(keep)}: expected one that broadcasts to the "
+                f"shape {np.shape(leaf)} of the parameter."
+            )
+    if not num_kept(params, mask):
+        raise ValueError("mask: expected at least one kept weight; it keeps none.")
+
+
+def check_at_least(least: float, why: str = "", **options: float) -> None:
+    """Raise an error for an option below a bound.
+
+    Raises: ValueError, whose message `why` ends.
+    """
+    for name, value in options.items():
+        if not value >= least:
+            raise ValueError(f"{name}={value}: expected at least {least}{why}.")
+
+
+def check_like(tree: PyTree, params: PyTree, what: str) -> None:
+    """Raise an error for a tree unlike params, which would be broadcast or flattened silently.
+
+    Raises: ValueError if its structure or shapes differ.
+    """
+    both = (tree, params)
+    actual, expected = ([np.shape(leaf) for leaf in jax.tree.leaves(each)] for each in both)
+    if jax.tree.structure(tree) != jax.tree.structure(params) or actual != expected:
+        found, wanted = (jax.tree.map(lambda leaf: tuple(np.shape(leaf)), each) for each in both)
+        raise ValueError(f"{what} has shapes {found}: expected those of params, {wanted}.")
 
 
 def num_kept(params: PyTree, mask: PyTree | None) -> int:
@@ -247,20 +280,6 @@ def _only(params: PyTree, mask: PyTree | None, names: Sequence[str]) -> PyTree:
     )
 
 
-def _check_mask(params: PyTree, mask: PyTree) -> None:
-    if jax.tree.structure(mask) != jax.tree.structure(params):
-        raise ValueError("mask: expected the structure of params, with booleans that broadcast to each leaf.")
-    for (path, leaf), keep in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(mask), strict=True):
-        sizes = zip(np.shape(keep)[::-1], np.shape(leaf)[::-1], strict=False)
-        if np.ndim(keep) > np.ndim(leaf) or any(mask_size not in (1, size) for mask_size, size in sizes):
-            raise ValueError(
-                f"mask at {trees.path_name(path)!r} of shape {np.shape(keep)}: expected one that broadcasts to the "
-                f"shape {np.shape(leaf)} of the parameter."
-            )
-    if not num_kept(params, mask):
-        raise ValueError("mask: expected at least one kept weight; it keeps none.")
-
-
 def _is_number(leaf: Any) -> bool:
     dtype = getattr(leaf, "dtype", None)
     if dtype is None:
@@ -270,7 +289,7 @@ def _is_number(leaf: Any) -> bool:
 
 def _at_least_32_bits(leaf: Any) -> Array:
     array = jnp.asarray(leaf)
-    is_narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < _FEWEST_BYTES
+    is_narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < FEWEST_BYTES
     return array.astype(jnp.float32) if is_narrow else array
 
 

@@ -30,7 +30,7 @@ def surface(
         loss function is one. (params, batch, extra) for a subspace with `extra`.
       subspace: of K dimensions, such as a line or plane.
       axes: K arrays, the coordinates of the grid along each direction.
-      batches, batch_size, weigh: as for `hessian_operator`.
+      batches, batch_size, weigh: as for `problem`.
       extra_fn: (params, batch, extra) -> extra of the batch, such as its means and variances of activations: their mean
         over all batches replaces the interpolated `extra` at each point, at the cost of one more pass.
     Returns: the pytree of measure_fn with arrays of shape [len(axes[0]), ..., len(axes[K - 1])]; NaN or inf where the
@@ -83,7 +83,7 @@ def barrier(
     """Compute the barrier of the loss on the straight line between two networks.
 
     Args:
-      loss_fn, batches, batch_size, weigh: as for `hessian_operator`.
+      loss_fn, batches, batch_size, weigh: as for `problem`.
       start, end: parameters of the same structure and shapes.
       num_points: of the grid on the line, ends included, >= 3; a bump narrower than its spacing can be missed.
       num_refinements: number of refinements, each a grid of num_points between the neighbours of the highest point,
@@ -95,10 +95,8 @@ def barrier(
     Cost: num_points (num_refinements + 1) passes over the data.
     Source: Frankle et al. (2020), Linear mode connectivity and the lottery ticket hypothesis.
     """
-    if num_points < 3:
-        raise ValueError(f"num_points={num_points}: expected at least 3.")
-    if num_refinements < 0:
-        raise ValueError(f"num_refinements={num_refinements}: expected at least 0.")
+    inputs.check_at_least(3, num_points=num_points)
+    inputs.check_at_least(0, num_refinements=num_refinements)
     for params in (start, end):
         inputs.check_params(params, None)
     line = line_through(start, end, extras=extras)

@@ -79,8 +79,7 @@ def layers(
     Source: as `top_eigenvalues`, `block_traces`, `ascent_shares` and `sharpness`.
     """
     check_radius(rho)
-    if num_steps < 1:
-        raise ValueError(f"num_steps={num_steps}: expected at least 1.")
+    inputs.check_at_least(1, num_steps=num_steps)
     hessian, names = hessian_operator(problem), group_names(problem.params, groups, problem.mask)
     probe_key, *keys = jax.random.split(inputs.random_key(key), len(names) + 1)
     traces = block_traces(hessian, groups, key=probe_key, num_probes=num_probes, num_deflated=num_deflated)

@@ -93,17 +93,27 @@ def sharpness(
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(get_args(Kind))}.")
     if is_by_batch and kind == "average":
         raise ValueError("is_by_batch=True with kind='average': the average does not depend on the batches; remove it.")
-    options = (("num_steps", num_steps, 1), ("num_starts", num_starts, 1), ("num_samples", num_samples, 2))
-    for name, value, least in (*options, ("tolerance", tolerance, 0)):
-        if not value >= least:
-            raise ValueError(f"{name}={value}: expected at least {least}.")
+    inputs.check_at_least(1, num_steps=num_steps, num_starts=num_starts)
+    inputs.check_at_least(2, num_samples=num_samples)
+    inputs.check_at_least(0, tolerance=tolerance)
     if key is None and (kind == "average" or (kind == "worst" and num_starts > 1)):
         raise ValueError(f"key=None with kind={kind!r}: expected a PRNG key, such as jax.random.key(0).")
     sizes, key = sizes_within(problem, within, adaptive), inputs.random_key(0 if key is None else key)
     if kind == "average":
         num_moved = sum(np.count_nonzero(size) for size in jax.tree.leaves(sizes))
         values, loss = _average(problem, sizes, rho / math.sqrt(num_moved), key, num_samples)
-        return _average_of(np.asarray(values, np.float64), _finite(loss))
+        values = np.asarray(values, np.float64)
+        # A pair outside the loss's domain makes the average infinite, and its error undefined.
+        is_finite = bool(np.all(np.isfinite(values)))
+        return Sharpness(
+            value=float(np.mean(values)) if is_finite else math.inf,
+            standard_error=float(np.std(values, ddof=1)) / math.sqrt(num_samples) if is_finite else math.nan,
+            gap=math.nan,
+            values=values,
+            loss=_finite(loss),
+            perturbation=None,
+            num_evaluations=2 * num_samples + 1,
+        )
     num_starts, num_steps = (num_starts, num_steps) if kind == "worst" else (1, 0)
     ascent = {"num_starts": num_starts, "num_steps": num_steps, "tolerance": tolerance}
     return climbed(problem, sizes, rho=rho, key=key, **ascent, is_by_batch=is_by_batch)
@@ -138,20 +148,6 @@ def climbed(
         loss=_finite(ended.loss),
         perturbation=perturbation,
         num_evaluations=float(ended.num_gradients),
-    )
-
-
-def _average_of(values: np.ndarray, loss: float) -> Sharpness:
-    """Average the pairs; a pair outside the loss's domain makes the average infinite, and its error undefined."""
-    is_finite = bool(np.all(np.isfinite(values)))
-    return Sharpness(
-        value=float(np.mean(values)) if is_finite else math.inf,
-        standard_error=float(np.std(values, ddof=1)) / math.sqrt(len(values)) if is_finite else math.nan,
-        gap=math.nan,
-        values=values,
-        loss=loss,
-        perturbation=None,
-        num_evaluations=2 * len(values) + 1,
     )
 
 
@@ -288,7 +284,8 @@ def _search(
         return is_first | ((now.num_gradients <= num_steps) & ~is_done & jnp.isfinite(now.best.value))
 
     def advance(now: _Ascent) -> _Ascent:
-        trial = _into_ball(trees.add(now.point, trees.scale(now.step, now.gradient)), rho)
+        trial = trees.add(now.point, trees.scale(now.step, now.gradient))
+        trial = trees.scale(jnp.minimum(1, rho / (trees.norm(trial) + _TINY)), trial)
         value, gradient, gap = rise(trial)
         reduced = _reduced(trial, gradient, rho)
         moved, turned = trees.subtract(trial, now.point), trees.subtract(reduced, now.gradient)
@@ -307,7 +304,18 @@ def _search(
         )
 
     def climb(best: _Best, index: Array) -> tuple[_Best, tuple[Array, Array]]:
-        end = jax.lax.while_loop(is_going_on, advance, _begin(start(index), zero, loss))
+        point, nothing = start(index), jnp.zeros_like(loss)
+        low = jnp.full(_MEMORY, -jnp.inf, loss.dtype)
+        # The first step, of length 0, evaluates the start, so that the loss is compiled only once.
+        begin = _Ascent(
+            point=point,
+            gradient=zero,
+            step=nothing,
+            recent=low,
+            best=_Best(low[0], nothing, point),
+            num_gradients=nothing,
+        )
+        end = jax.lax.while_loop(is_going_on, advance, begin)
         is_better = (end.best.value > best.value) | (num_steps == 0)  # without steps, the result is SAM's point itself
         return _choose(is_better, end.best, best), (end.best.value, end.num_gradients)
 
@@ -317,29 +325,11 @@ def _search(
     return maximum, _product(sizes, best.point)
 
 
-def _begin(point: PyTree, zero: PyTree, loss: Array) -> _Ascent:
-    """Return an ascent whose first step, of length 0, evaluates the start, so that the loss is compiled only once."""
-    nothing = jnp.zeros_like(loss)
-    low = jnp.full(_MEMORY, -jnp.inf, loss.dtype)
-    return _Ascent(
-        point=point,
-        gradient=zero,
-        step=nothing,
-        recent=low,
-        best=_Best(low[0], nothing, point),
-        num_gradients=nothing,
-    )
-
-
 def _reduced(point: PyTree, gradient: PyTree, rho: Array) -> PyTree:
     """Remove from a gradient its component out of the ball, at a point on the surface."""
     outward = jnp.maximum(_dot(gradient, point), 0) / rho**2
     is_inside = trees.norm(point) < rho * (1 - 1e-5)  # a norm in 32 bits is known to about 1e-6
     return jax.tree.map(lambda g, u: g - jnp.where(is_inside, 0, outward) * u, gradient, point)
-
-
-def _into_ball(point: PyTree, rho: Array) -> PyTree:
-    return trees.scale(jnp.minimum(1, rho / (trees.norm(point) + _TINY)), point)
 
 
 def _product(a: PyTree, b: PyTree) -> PyTree:

@@ -46,13 +46,15 @@ class Operator:
         """Count the rows of the matrix: the entries of params that the mask keeps."""
         return inputs.num_kept(self.params, self.mask)
 
+    @jax.jit
     def open(self) -> Callable[[PyTree], PyTree]:
         """Return the product after doing the work that all products share; a pytree that compiled functions can take.
 
         Cost: for a Hessian that is stored, one gradient; else nothing.
         """
-        return _open(self)
+        return jax.tree_util.Partial(_masked, self.open_product(self.arrays), self.mask)
 
+    @jax.jit
     def __call__(self, vector: PyTree) -> PyTree:
         """Multiply one vector, without sharing work: for many vectors use the solvers of this package.
 
@@ -60,17 +62,7 @@ class Operator:
           vector: like params.
         Returns: M S M v, like params.
         """
-        return _multiply(self, vector)
-
-
-@jax.jit
-def _open(operator: Operator) -> Callable[[PyTree], PyTree]:
-    return jax.tree_util.Partial(_masked, operator.open_product(operator.arrays), operator.mask)
-
-
-@jax.jit
-def _multiply(operator: Operator, vector: PyTree) -> PyTree:
-    return _open(operator)(vector)
+        return self.open()(vector)
 
 
 def _masked(product: Callable[[PyTree], PyTree], mask: PyTree | None, vector: PyTree) -> PyTree:
@@ -103,7 +95,7 @@ def hessian_operator(problem: Problem, *, is_stored: bool | None = None) -> Oper
             )
         return operator_of(False)
     if is_stored is None:
-        linearized = jax.eval_shape(_open, operator_of(True))
+        linearized = jax.eval_shape(Operator.open, operator_of(True))
         is_stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(linearized)) <= _STORED_BYTES
     return operator_of(is_stored)
 
@@ -144,15 +136,8 @@ def operator(
     except (*_NEEDS_NUMBERS, TypeError):  # SciPy raises only a TypeError for a traced vector
         multiply = _OnHost(multiply)
     else:
-        _check_product(product, params)
+        inputs.check_like(product, params, "the product")
     return Operator(params=params, arrays=arrays, mask=mask, open_product=_Product(multiply), cost=cost)
-
-
-def _check_product(product: PyTree, params: PyTree) -> None:
-    """Raise an error for a product unlike params, which would be broadcast or flattened silently."""
-    actual, expected = (jax.tree.map(lambda leaf: tuple(np.shape(leaf)), tree) for tree in (product, params))
-    if actual != expected:
-        raise ValueError(f"the product has shapes {actual}: expected those of params, {expected}.")
 
 
 @dataclass(frozen=True)
@@ -165,7 +150,7 @@ class _OnHost:
         def product(*arguments: PyTree) -> PyTree:
             vector, *rest = jax.tree.map(np.asarray, arguments)
             output = self.multiply(vector, *rest)
-            _check_product(output, vector)
+            inputs.check_like(output, vector, "the product")
             return jax.tree.map(lambda leaf, to: np.asarray(leaf, to.dtype), output, vector)
 
         return host.call(product, vector, vector, *arrays)
@@ -182,15 +167,10 @@ class _Product:
         return self.multiply(vector, *arrays)
 
 
-def project(operator: Operator, vector: PyTree) -> PyTree:
-    """Set the masked entries of a vector to zero."""
-    return trees.apply_mask(vector, operator.mask)
-
-
 @jax.jit
 def random_normal(operator: Operator, key: Array) -> PyTree:
     """Draw a vector of independent standard normal entries; masked entries are zero."""
-    return project(operator, trees.random_normal(key, operator.params))
+    return trees.apply_mask(trees.random_normal(key, operator.params), operator.mask)
 
 
 @jax.jit
@@ -199,4 +179,4 @@ def random_signs(operator: Operator, key: Array) -> PyTree:
     flat, unflatten = ravel_pytree(operator.params)
     words = jax.random.bits(key, (-(-flat.size // 32),), "uint32")  # one bit per sign: random numbers are slow
     bits = ((words[:, None] >> jnp.arange(32, dtype="uint32")[None]) & 1).reshape(-1)[: flat.size]
-    return project(operator, unflatten((2 * bits.astype(jnp.int32) - 1).astype(flat.dtype)))
+    return trees.apply_mask(unflatten((2 * bits.astype(jnp.int32) - 1).astype(flat.dtype)), operator.mask)

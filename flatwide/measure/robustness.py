@@ -20,8 +20,7 @@ def noisy_weights(params: PyTree, *, size: float, key: Array, mask: PyTree | Non
     Raises: ValueError if size is out of range, or params or mask do not fit.
     Equation: w + size |w| z / sqrt(P), for each tensor w of P kept entries, with z standard normal.
     """
-    if not size >= 0:
-        raise ValueError(f"size={size}: expected a number >= 0, relative to the weights.")
+    inputs.check_at_least(0, ", relative to the weights", size=size)
     inputs.check_params(params, mask)
     params = trees.apply_mask(jax.tree.map(jnp.asarray, params), mask)
     kept = jax.tree.map(lambda _: True, params) if mask is None else mask
@@ -48,8 +47,7 @@ def rounded_weights(params: PyTree, *, bits: int, per_channel: bool = False, axi
     Equation: s round(w / s) with s = max |w| / (2^(bits - 1) - 1) over the tensor or channel.
     Source: Nagel et al. (2021), A white paper on neural network quantization, arXiv 2106.08295, section 2.
     """
-    if bits < 2:
-        raise ValueError(f"bits={bits}: expected at least 2, one of them for the sign.")
+    inputs.check_at_least(2, ", one of them for the sign", bits=bits)
 
     def rounded(leaf: Array, is_kernel: bool) -> Array:
         if not is_kernel:

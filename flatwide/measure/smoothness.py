@@ -59,8 +59,7 @@ def smoothness_and_pl(
     Source: Shin et al. (2025), equations 7 and 8; Zhang et al. (2020), Why gradient clipping accelerates training.
     """
     next_params = inputs.numbers(next_params, problem.mask, problem.loss_fn)[0]
-    if jax.tree.map(jnp.shape, problem.params) != jax.tree.map(jnp.shape, next_params):
-        raise ValueError("next_params: expected the structure and shapes of params.")
+    inputs.check_like(next_params, problem.params, "next_params")
     parts = np.asarray(fractions, np.float64)
     if parts.ndim != 1 or not len(parts) or not (np.all(parts > 0) and np.all(parts <= 1)):
         raise ValueError(f"fractions={tuple(fractions)}: expected numbers in (0, 1], such as {FRACTIONS}.")
@@ -122,8 +121,7 @@ def largest_example_smoothness(
     Cost: num_steps + 1 Hessian-vector products over the data set.
     Source: Shin et al. (2025), theorem 6.6, for its use.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps={num_steps}: expected at least 1.")
+    inputs.check_at_least(1, num_steps=num_steps)
     key, chunks = inputs.random_key(key), batching.collect(problem.examples, batch_size=batch_size)
     groups = [_example_curvatures(replace(problem, data=group), key, num_steps) for group in chunks.groups]
     values = np.concatenate([np.asarray(group, np.float64).reshape(-1) for group in groups])

@@ -186,8 +186,7 @@ def random_directions(
     Cost: memory of num_directions times the parameters.
     Source: Li et al. (2018), Visualizing the loss landscape of neural nets, arXiv 1712.09913.
     """
-    if num_directions < 1:
-        raise ValueError(f"num_directions={num_directions}: expected at least 1.")
+    inputs.check_at_least(1, num_directions=num_directions)
     inputs.check_params(params, mask)
     params = jax.tree.map(jnp.asarray, params)
     key = inputs.random_key(key)

@@ -19,8 +19,6 @@ from flatwide.measure import batching, host, inputs
 from flatwide.measure.operators import Operator, hessian_operator
 from flatwide.types import Array, PyTree
 
-_FEWEST_BYTES = 4  # of a parameter; narrower types are converted to 32 bits
-
 
 def operator(
     module: Any,
@@ -284,7 +282,7 @@ def _numpy(tensor: Any) -> np.ndarray:
 
 def _wide(dtype: Any) -> Any:
     """Return the type for measurements of a type: itself, or 32 bits if it is narrower."""
-    return dtype if dtype.itemsize >= _FEWEST_BYTES else _torch().float32
+    return dtype if dtype.itemsize >= inputs.FEWEST_BYTES else _torch().float32
 
 
 def _torch() -> ModuleType:

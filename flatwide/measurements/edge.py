@@ -1,7 +1,6 @@
 """The distance of training from the edge of stability: the top eigenvalue over the one at which steps are unstable."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +57,9 @@ def edge(subject: Subject, *, key: jax.Array, tolerance: float = 3e-3, batch_siz
         matrix, names, edge = hessian, ("top_eigenvalue", "edge_of_stability"), _edge(subject, rate, norm)
     else:
         matrix, names = _preconditioned(subject, hessian, norm), ("preconditioned_eigenvalue", "preconditioned_edge")
-        edge = _adam_edge(config, rate)
+        decay = config["weight_decay"] if base_optimizer(config) == "adamw" else 0.0
+        options = {"beta": config["adam_betas"][0], "decoupled_decay": decay}
+        edge = measure.preconditioned_edge(learning_rate=rate, **options) if rate else math.inf
     # A separate key for each network, so that the previous vector is independent of the random part added here.
     start_key, search_key = jax.random.split(
         jax.random.fold_in(key, round(subject.epoch * subject.built.steps_per_epoch))
@@ -114,13 +115,6 @@ def _edge(subject: Subject, rate: float, norm: float | None) -> float:
             weight_decay=config["weight_decay"],
         )
     )
-
-
-def _adam_edge(config: Any, rate: float) -> float:
-    if rate == 0:
-        return math.inf
-    decay = config["weight_decay"] if base_optimizer(config) == "adamw" else 0.0
-    return measure.preconditioned_edge(learning_rate=rate, beta=config["adam_betas"][0], decoupled_decay=decay)
 
 
 def _preconditioned(subject: Subject, hessian: measure.Operator, norm: float | None) -> measure.Operator:

@@ -1,15 +1,12 @@
 """The loss around a network: along a random direction, and on the plane of two."""
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flatwide import measure, workloads
-from flatwide.measurements.subject import Measured, Subject
+from flatwide.measurements.subject import Measured, OfWorkload, Subject
 from flatwide.types import Array, Batch, PyTree
-from flatwide.workloads import Workload
 
 _MEANS = ("accuracy", "mean_squared_error")  # metrics that are means over examples
 
@@ -54,11 +51,8 @@ def landscape(
     return Measured(values, arrays=arrays)
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(OfWorkload):
     """The mean loss of a prepared batch in evaluation mode, and its metric if that is a mean over examples."""
-
-    workload: Workload
 
     def __call__(self, params: PyTree, batch: Batch, stats: PyTree) -> dict[str, Array]:
         """Compute the loss and metric of a batch."""

@@ -25,24 +25,22 @@ from flatwide.workloads import Workload
 
 
 @dataclass(frozen=True)
-class MeanLoss:
-    """The mean loss of a prepared batch in evaluation mode: loss(params, batch, stats).
-
-    Instances of the same workload are equal, so that all runs of a network share compiled programs.
-    """
+class OfWorkload:
+    """A function of a workload; those of equal workloads are equal, so that all runs of a network share programs."""
 
     workload: Workload
+
+
+class MeanLoss(OfWorkload):
+    """The mean loss of a prepared batch in evaluation mode: loss(params, batch, stats)."""
 
     def __call__(self, params: PyTree, batch: Batch, stats: PyTree) -> Array:
         """Compute the loss: sum of losses / sum of weights."""
         return workloads.loss(self.workload, params, batch, stats=stats, train=False, key=None)[0]
 
 
-@dataclass(frozen=True)
-class ExampleLoss:
+class ExampleLoss(OfWorkload):
     """The loss of one prepared example, without a batch axis, in evaluation mode: loss(params, example, stats)."""
-
-    workload: Workload
 
     def __call__(self, params: PyTree, example: Batch, stats: PyTree) -> Array:
         """Compute the mean loss over the scored items of the example."""
@@ -50,22 +48,16 @@ class ExampleLoss:
         return workloads.loss(self.workload, params, batch, stats=stats, train=False, key=None)[0]
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(OfWorkload):
     """The scored items of a prepared batch: weigh(batch)."""
-
-    workload: Workload
 
     def __call__(self, batch: Batch) -> float:
         """Count the items."""
         return float(jnp.sum(self.workload.objective.weights(batch)))
 
 
-@dataclass(frozen=True)
-class Outputs:
+class Outputs(OfWorkload):
     """The outputs of the network for a prepared batch in evaluation mode: outputs(params, batch, stats)."""
-
-    workload: Workload
 
     def __call__(self, params: PyTree, batch: Batch, stats: PyTree) -> PyTree:
         """Compute the outputs."""

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_allclose
 
-from flatwide.measure.batching import collect, mean, num_examples
+from flatwide.measure.batching import collect, mean
 
 
 def test_batches_of_one_shape_are_a_group():
@@ -25,12 +25,3 @@ def test_mean_is_weighted_and_of_any_structure():
     assert_allclose(means["pair"][0], np.mean(np.arange(7.0) ** 2))
     weighed = mean(jnp.mean, collect(iter(parts), weigh=lambda batch: float(batch[0])))
     assert_allclose(weighed, (0 * 1 + 3 * 4 + 6 * 6) / 9)
-
-
-def test_a_batch_without_weight_counts_for_nothing():
-    parts = iter([np.ones(2), np.full(2, 7.0)])
-    assert_allclose(mean(jnp.mean, collect(parts, weigh=lambda batch: float(batch[0] == 1))), 1)
-
-
-def test_num_examples_reads_any_leaf():
-    assert num_examples({"x": np.zeros((4, 3)), "y": [np.zeros(4)]}) == 4

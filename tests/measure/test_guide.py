@@ -45,7 +45,7 @@ def test_the_guide_measures_a_model_that_flatwide_did_not_train(capsys, changes)
     slopes, bend = jax.jacobian(outputs)(flat), jax.hessian(names["output_loss"])(outputs(flat))
     gauss_newton = np.einsum("nkp,nkml,mlq->pq", slopes, bend, slopes, optimize=True)
     assert_allclose(names["flattened"].values, np.linalg.eigvalsh(gauss_newton)[-1:], rtol=1e-4)
-    flat, unravel = ravel_pytree(names["nnx_hessian"].params)
+    flat, unravel = ravel_pytree(names["nnx_problem"].params)
     dense = jax.jit(jax.hessian(lambda at: names["nnx_loss"](unravel(at), names["data"], names["rest"])))(flat)
     assert_allclose(names["nnx_top"].values, np.linalg.eigvalsh(np.asarray(dense, np.float64))[-1:], rtol=1e-4)
     # Worst case in a small ball: between SAM's step and what the top eigenvalue and the gradient allow.

@@ -141,6 +141,16 @@ def test_a_product_of_other_shapes_is_refused():
         measure.operator(lambda v: v[:, None], jnp.zeros(3))
 
 
+def test_a_pytree_that_cannot_be_compared_is_like_itself():
+    class Pair:
+        def __init__(self, *leaves):
+            self.leaves = leaves
+
+    jax.tree_util.register_pytree_node(Pair, lambda pair: (pair.leaves, None), lambda _, leaves: Pair(*leaves))
+    operator = measure.operator(lambda v: Pair(2 * v.leaves[0], v.leaves[1]), Pair(jnp.zeros(3), jnp.zeros(())))
+    assert top(operator, start=Pair(jnp.ones(3), jnp.ones(()))) == pytest.approx(2)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("share", [1.0, 0.1])
 def test_an_asymmetric_product_is_refused(float64, dtype, share):

@@ -97,14 +97,7 @@ def test_worst_agrees_with_a_grid_over_the_disc():
 
 
 @pytest.mark.usefixtures("float64")
-def test_worst_for_a_small_radius_is_the_gradient_or_at_a_minimum_the_top_eigenvalue():
-    params, batch = quadratics()
-    slope, _ = slope_and_curvature(params, batch)
-    assert_allclose(
-        sharpness(of(params, batch), rho=1e-6, num_starts=1).value,
-        1e-6 * np.linalg.norm(slope),
-        1e-5,
-    )
+def test_worst_at_a_minimum_is_the_top_eigenvalue():
     params, batch = quadratics(2.0, slope=0.0)
     minimum = jax.tree.map(jnp.zeros_like, params)
     result = sharpness(measure.problem(quadratic, minimum, batch), rho=0.1, key=KEY, num_steps=200, tolerance=1e-8)
@@ -131,30 +124,25 @@ def test_the_adaptive_ball_and_the_point_of_sam_are_those_of_the_ascent_rules():
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("adaptive", [False, True])
-def test_average_is_the_trace_within_its_standard_error(adaptive):
+def test_average_is_the_trace_within_its_standard_error():
     params, batch = quadratics(1.0, slope=50.0)  # a slope that would drown the curvature, did it not cancel
-    sizes = np.concatenate([np.abs(np.ravel(params["kernel"])) + 0.01, np.ones(2)]) if adaptive else np.ones(6)
+    sizes = np.concatenate([np.abs(np.ravel(params["kernel"])) + 0.01, np.ones(2)])
     _, curvature = slope_and_curvature(params, batch)
     scaled = sizes[:, None] * curvature * sizes
     truth = 0.04 * np.trace(scaled) / 12
     exact_error = 0.04 / 12 * np.sqrt(2 * np.sum(scaled**2) / 400)  # Var z'Az = 2 |A|^2
-    for seed in range(4):
-        result = sharpness(
-            of(params, batch),
-            rho=0.2,
-            kind="average",
-            adaptive=adaptive,
-            key=jax.random.key(seed),
-            num_samples=400,
-        )
+    options = {"rho": 0.2, "kind": "average", "adaptive": True, "num_samples": 400}
+    results = [sharpness(of(params, batch), key=jax.random.key(seed), **options) for seed in (0, 1, 2, 3, 0)]
+    for result in results:
         assert abs(result.value - truth) < 4 * exact_error
         assert_allclose(result.standard_error, exact_error, rtol=0.2)
-    assert result.num_evaluations == 801
+        assert result.num_evaluations == 801
+    assert_array_equal(results[0].values, results[-1].values)
+    assert len({result.value for result in results}) == 4
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("kind", ["worst", "average", "sam"])
+@pytest.mark.parametrize("kind", ["worst", "average"])
 def test_pruned_weights_stay_zero_and_do_not_count(kind):
     params, batch = quadratics(1.0)
     mask = {"kernel": jnp.array([[True, False], [False, True]]), "bias": jnp.array(True)}
@@ -177,18 +165,18 @@ def test_pruned_weights_stay_zero_and_do_not_count(kind):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("kind", ["worst", "sam"])
-def test_microbatches_have_a_perturbation_each(kind):
+def test_microbatches_have_a_perturbation_each():
     params, batch = quadratics(1.0, num_examples=5)
     parts = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 2], batch) for at in (0, 2, 4)]
-    options = {"rho": 0.5, "kind": kind, "key": KEY, "num_steps": 200, "tolerance": 1e-8}
+    options = {"rho": 0.5, "key": KEY, "num_steps": 200, "tolerance": 1e-8}
     result = sharpness(of(params, batch, batch_size=2), is_by_batch=True, **options)
     each = [sharpness(measure.problem(quadratic, params, part), **options).value for part in parts]
     assert_allclose(result.value, (2 * each[0] + 2 * each[1] + each[2]) / 5, rtol=1e-5)
     assert result.perturbation is None
-    whole = sharpness(of(params, batch), **options)
-    assert result.value > whole.value
-    assert_allclose(result.loss, whole.loss)
+    # Each point is worse for its batch than a common one would be.
+    common = highest(*slope_and_curvature(params, batch), 0.5)
+    assert result.value > common
+    assert_allclose(result.loss, quadratic(params, batch))
 
 
 def test_a_flat_loss_a_loss_that_overflows_and_a_peak():
@@ -205,24 +193,6 @@ def test_a_flat_loss_a_loss_that_overflows_and_a_peak():
     peak = measured(0.0, 1.0, 1.0)
     assert 0 <= peak.value < 1e-6
     assert np.all(np.abs(peak.perturbation) < 1e-2)
-
-
-def test_the_same_key_gives_the_same_numbers():
-    params, batch = quadratics()
-
-    def measured(seed, kind):
-        return sharpness(
-            of(params, batch),
-            rho=0.5,
-            kind=kind,
-            key=jax.random.key(seed),
-            num_samples=3,
-            num_steps=2,
-        ).values
-
-    for kind in ("worst", "average"):
-        assert_array_equal(measured(1, kind), measured(1, kind))
-        assert measured(1, kind)[-1] != measured(2, kind)[-1]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +213,7 @@ def test_options_out_of_range_are_refused(options, message):
         sharpness(of(params, batch), **{"rho": 0.1, "key": KEY, **options})
 
 
-@pytest.mark.parametrize("kind", ["worst", "average", "sam"])
+@pytest.mark.parametrize("kind", ["worst", "average"])
 def test_a_loss_that_is_not_finite_at_params_is_refused(kind):
     params, batch = quadratics()
     damaged = jax.tree.map(lambda leaf: leaf * jnp.nan, batch)

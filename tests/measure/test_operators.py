@@ -7,9 +7,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import measure, trees
 from flatwide.measure import operators
-from flatwide.measure.batching import collect
-from flatwide.measure.spectrum import lanczos
-from flatwide.models import resnet
 
 STORED = pytest.mark.parametrize("is_stored", [True, False])
 
@@ -34,14 +31,6 @@ def test_hessian_is_the_dense_one(mlp, is_stored):
 
 
 @STORED
-def test_the_product_that_solvers_use_is_the_dense_one(mlp, is_stored):
-    operator = measure.hessian_operator(mlp.problem(), is_stored=is_stored)
-    vector = jnp.asarray(np.random.default_rng(1).normal(size=79))
-    product = lanczos._multiply_flat(operator.open(), operator.params, vector)
-    assert_allclose(product, mlp.hessian() @ vector, atol=1e-13)
-
-
-@STORED
 def test_a_mask_keeps_rows_and_columns_at_the_masked_params(mlp, is_stored):
     kernel = np.random.default_rng(2).random((5, 6)) < 0.5
     mask = [{"kernel": kernel, "bias": True}, {"kernel": True, "bias": np.array([True, False, True, True])}]
@@ -54,8 +43,7 @@ def test_a_mask_keeps_rows_and_columns_at_the_masked_params(mlp, is_stored):
     assert operator.size == 79 - int((~kernel).sum()) - 1 - 3
 
 
-@STORED
-def test_batches_of_any_sizes_give_the_mean_over_examples(mlp, is_stored):
+def test_batches_of_any_sizes_give_the_mean_over_examples(mlp):
     expected = mlp.hessian()
     for batches, batch_size in [
         (pieces(mlp.batch, 9, 9, 2), None),
@@ -63,15 +51,8 @@ def test_batches_of_any_sizes_give_the_mean_over_examples(mlp, is_stored):
         (mlp.batch, 9),
         (pieces(mlp.batch, 11, 9), 9),
     ]:
-        operator = measure.hessian_operator(
-            measure.problem(mlp.loss_fn, mlp.params, batches, batch_size=batch_size), is_stored=is_stored
-        )
+        operator = measure.hessian_operator(measure.problem(mlp.loss_fn, mlp.params, batches, batch_size=batch_size))
         assert_allclose(dense(operator), expected, atol=1e-14)
-
-
-def test_a_batch_size_above_the_examples_changes_nothing(mlp):
-    (group,) = collect(mlp.batch, batch_size=100).groups
-    assert group[0].shape == (1, 20, 5)
 
 
 def test_weights_of_batches_are_the_ones_given(mlp):
@@ -87,34 +68,6 @@ def test_more_than_the_stored_limit_is_computed_again(mlp, monkeypatch):
     assert measure.hessian_operator(mlp.problem()).open_product.is_stored
     monkeypatch.setattr(operators, "_STORED_BYTES", 1000)
     assert not measure.hessian_operator(mlp.problem()).open_product.is_stored
-
-
-def test_batch_norm_in_evaluation_mode_by_extra(float64):
-    """The oracle is a dense Hessian from finite differences of the gradient."""
-    example = jax.ShapeDtypeStruct((4, 4, 1), jnp.float64)
-    model = resnet.resnet18(example, 2, num_filters=1, num_blocks=(1,))
-    params, stats = model.init(jax.random.key(0))
-    params, stats = (jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree) for tree in (params, stats))
-    random = np.random.default_rng(0)
-    batch = jnp.asarray(random.normal(size=(6, 4, 4, 1))), jnp.asarray(random.integers(0, 2, 6))
-    # Averages far from those of the batch, so that the two modes differ.
-    stats = jax.tree.map(lambda leaf: leaf + 0.3, stats)
-
-    def loss_fn(params, batch, stats):
-        outputs, _ = model.apply(params, stats, batch[0], train=False, key=None)
-        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(outputs), batch[1][:, None], axis=1))
-
-    flat, unflatten = ravel_pytree(params)
-    gradient = jax.jit(lambda flat: ravel_pytree(jax.grad(loss_fn)(unflatten(flat), batch, stats))[0])
-    step = 1e-6
-    columns = [
-        (gradient(flat + step * unit) - gradient(flat - step * unit)) / (2 * step) for unit in jnp.eye(flat.size)
-    ]
-    expected = np.linalg.eigvalsh((np.array(columns) + np.array(columns).T) / 2)
-    operator = measure.hessian_operator(measure.problem(loss_fn, params, batch, extra=stats))
-    pairs = measure.top_eigenvalues(operator, 3, key=jax.random.key(1), tolerance=1e-8, which="largest")
-    assert pairs.is_converged.all()
-    assert_allclose(pairs.values, expected[::-1][:3], rtol=1e-5)
 
 
 def test_a_second_operator_of_one_shape_compiles_nothing(mlp, caplog):

@@ -22,7 +22,7 @@ def test_noise_is_relative_to_each_tensor_and_spares_pruned_weights():
     assert np.std(noisy["small"] - 1e-3) == pytest.approx(1e-4, rel=0.04)
     assert abs(np.corrcoef(noise.reshape(-1), noisy["small"][:5000])[0, 1]) < 0.06
     assert_allclose(measure.noisy_weights(params, size=0, key=0)["large"], params["large"])
-    with pytest.raises(ValueError, match="size=-1: expected a number >= 0"):
+    with pytest.raises(ValueError, match="size=-1: expected at least 0, relative to the weights"):
         measure.noisy_weights(params, size=-1, key=0)
 
 

@@ -60,24 +60,6 @@ def quadratic(params, batch, extra):
     return jnp.mean(batch) * jnp.sum((extra * params) ** 2) / 2
 
 
-def test_on_a_quadratic_they_lie_between_its_eigenvalues():
-    rng = np.random.default_rng(0)
-    scale = jnp.array([1.0, 2.0, 3.0])
-    batch = np.ones((5, 3))
-    for _ in range(5):
-        start, end = (jnp.asarray(rng.normal(size=3)) for _ in range(2))
-        constants = smoothness_and_pl(measure.problem(quadratic, start, batch, extra=scale), end)
-        step = np.asarray(end - start)
-        assert_allclose(
-            constants.smoothness, np.linalg.norm(np.asarray(scale) ** 2 * step) / np.linalg.norm(step), rtol=1e-9
-        )
-        assert 2 * 1.0 <= constants.pl_constant <= 2 * 9.0
-    along = smoothness_and_pl(
-        measure.problem(quadratic, jnp.array([0.0, 0.0, 1.0]), batch, extra=scale), jnp.array([0.0, 0.0, 2.0])
-    )
-    assert_allclose([along.smoothness, along.pl_constant], [9, 18], rtol=1e-9)
-
-
 def test_at_the_minimum_there_is_no_pl_constant():
     constants = smoothness_and_pl(
         measure.problem(quadratic, jnp.zeros(3), np.ones((5, 3)), extra=jnp.array([1.0, 0.0, 1.0])),
@@ -105,7 +87,7 @@ def test_invalid_segments_are_refused():
     problem = measure.problem(quadratic, at, np.ones((5, 3)), extra=jnp.ones(3))
     with pytest.raises(ValueError, match="next_params: expected values different from params"):
         smoothness_and_pl(problem, at)
-    with pytest.raises(ValueError, match="next_params: expected the structure and shapes of params"):
+    with pytest.raises(ValueError, match=r"next_params has shapes \(2,\): expected those of params, \(3,\)"):
         smoothness_and_pl(problem, jnp.ones(2))
     with pytest.raises(ValueError, match=r"fractions=\(0.0, 1.0\): expected numbers in \(0, 1\]"):
         smoothness_and_pl(problem, 2 * at, fractions=(0.0, 1.0))

@@ -48,6 +48,14 @@ def trained(tmp_path_factory):
     return workdir
 
 
+@pytest.fixture(scope="module")
+def unmeasured(tmp_path_factory):
+    """Train a run that is not measured."""
+    workdir = tmp_path_factory.mktemp("work")
+    run(workdir, measurements=())
+    return workdir
+
+
 def own_file(folder, body, name="mine"):
     path = folder / "own.py"
     path.write_text(f"from flatwide.measurements.subject import Measured\n\ndef {name}(subject, *, key):\n    {body}\n")
@@ -189,15 +197,14 @@ def test_a_users_measurement_stays_when_one_of_its_name_ships(tmp_path, monkeypa
         ("return Measured({'a': 1.0}, {'b': 1.0})", "errors of ['b']: expected names of values; found ['a']."),
     ],
 )
-def test_a_failure_is_logged_in_the_run_and_the_others_are_measured(tmp_path, body, message):
-    run(tmp_path / "w", measurements=())
-    mine = own_file(tmp_path, body)
+def test_a_failure_is_logged_in_the_run_and_the_others_are_measured(unmeasured, tmp_path, body, message):
+    mine, number = own_file(tmp_path, body), 8 + len(body)  # a number of examples that no other case measures
     with pytest.raises(MeasurementError, match="1 of the measurements failed: mine-v"):
-        run(tmp_path / "w", measurements=(mine, "gradient"))
-    directory = directory_of(tmp_path / "w")
+        run(unmeasured, measurements=(mine, "gradient"), measure_examples=number)
+    directory = directory_of(unmeasured)
     assert message in directory.read_error()
     assert directory.error_file == directory.path / "measurements" / "error.txt"
-    assert "gradient-examples64.json" in files(directory)
+    assert f"gradient-examples{number}.json" in files(directory)
     assert directory.status() == "finished"
 
 
@@ -217,15 +224,6 @@ def test_the_command_exits_with_1_where_a_measurement_fails(tmp_path, capsys):
     assert "measurements to take" not in capsys.readouterr().out
 
 
-def test_a_damaged_file_is_a_problem_in_the_table(tmp_path):
-    run(tmp_path)
-    (path,) = directory_of(tmp_path).path.glob("measurements/*.json")
-    path.write_text('{"name": "grad')
-    (row,) = flatwide.load(tmp_path).to_dict("records")
-    assert row["status"] == "finished"
-    assert f"{path}: the file is damaged" in row["problem"]
-
-
 def as_earlier_versions_wrote_it(directory):
     """Remove from config.json what says that every file of the run has a checksum."""
     path = directory.path / "config.json"
@@ -233,10 +231,14 @@ def as_earlier_versions_wrote_it(directory):
     path.write_text(json.dumps({name: config[name] for name in config.keys() - {"checksum", "file_version"}}))
 
 
-def test_an_edited_number_is_a_problem_in_the_table(tmp_path):
+def test_a_damaged_file_or_an_edited_number_is_a_problem_in_the_table(tmp_path):
     run(tmp_path)
     (path,) = directory_of(tmp_path).path.glob("measurements/*.json")
     content = json.loads(path.read_text())
+    path.write_text('{"name": "grad')
+    (row,) = flatwide.load(tmp_path).to_dict("records")
+    assert row["status"] == "finished"
+    assert f"{path}: the file is damaged" in row["problem"]
     path.write_text(json.dumps(content | {"values": {"gradient_norm": 123.0}}))
     (row,) = flatwide.load(tmp_path).to_dict("records")
     assert "it was changed after it was written" in row["problem"]
@@ -250,9 +252,8 @@ def test_an_edited_number_is_a_problem_in_the_table(tmp_path):
     assert row["gradient.gradient_norm"] == content["values"]["gradient_norm"]
 
 
-def test_a_run_that_another_process_uses_is_refused(tmp_path):
-    run(tmp_path, measurements=())
-    directory = directory_of(tmp_path)
+def test_a_run_that_another_process_uses_is_refused(unmeasured):
+    directory = directory_of(unmeasured)
     with directory.lock(), pytest.raises(BusyError, match="wait until it ends"):
         measuring.measure(directory, resolve(FIELDS), quiet=True)
 

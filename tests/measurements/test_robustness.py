@@ -1,7 +1,8 @@
 """Robustness and layers of a small network against losses and dense matrices that are computed by hand."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,17 +35,8 @@ def test_changes_are_those_of_networks_with_changed_weights(masked):
             assert measured.values[name + "metric_change"] == pytest.approx(rises[1].mean())
             # With 200 resamples the bootstrap estimates the standard error of a mean to about a tenth.
             assert measured.errors[name + "loss_rise"] == pytest.approx(np.std(rises[0]) / 20**0.5, rel=0.25, abs=1e-8)
-    draw = np.random.default_rng(0)
-    rises = []
-    for _ in range(300):
-        noise = {}
-        for name, layer in subject.params.items():
-            noise[name] = {}
-            for part, leaf in layer.items():
-                keep = np.broadcast_to(subject.mask[name][part], leaf.shape)
-                size = 0.1 * np.sqrt(np.sum(np.square(leaf)) / max(keep.sum(), 1))
-                noise[name][part] = jnp.asarray(leaf + size * keep * draw.normal(size=leaf.shape), jnp.float32)
-        rises.append(loss_and_accuracy(noise)[0].mean() - clean[0].mean())
+    noise = functools.partial(measure.noisy_weights, subject.params, size=0.1, mask=subject.mask)
+    rises = [loss_and_accuracy(noise(key=key))[0].mean() - clean[0].mean() for key in range(300)]
     error = np.hypot(np.std(rises) / 300**0.5, measured.errors["noise_10_loss_rise"])
     assert abs(measured.values["noise_10_loss_rise"] - np.mean(rises)) < 4 * error
     assert measured.errors["noise_10_loss_rise"] == pytest.approx(np.std(rises) / 300**0.5, rel=0.3)

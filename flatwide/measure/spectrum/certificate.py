@@ -102,15 +102,10 @@ class Krylov(NamedTuple):
     dropped: np.ndarray
     log_couplings: float
 
-    @property
-    def is_invariant(self) -> bool:
-        """Whether the rows span an invariant space exactly."""
-        return self.log_couplings == -np.inf
-
     def log_outside(self, point: float, side: int) -> float:
         """Compute log K at a point above (side 1) or below (side -1) all Ritz values; -inf at other points."""
         zeros = side * np.concatenate([self.values, self.dropped])
-        if self.is_invariant:
+        if self.log_couplings == -np.inf:  # the rows span an invariant space exactly
             return np.inf if side * point >= zeros.max() else -np.inf
         if not side * point > zeros.max():
             return -np.inf

@@ -89,10 +89,8 @@ def spectral_density(
     Source: Ubaru, Chen and Saad (2017), Fast estimation of tr(f(A)) via stochastic Lanczos quadrature; Ghorbani,
       Krishnan and Xiao (2019), An investigation into neural net optimization via Hessian eigenvalue density.
     """
-    if num_probes < 2:
-        raise ValueError(f"num_probes={num_probes}: expected at least 2; one probe has no standard error.")
-    if num_steps < 1:
-        raise ValueError(f"num_steps={num_steps}: expected at least 1.")
+    inputs.check_at_least(2, "; one probe has no standard error", num_probes=num_probes)
+    inputs.check_at_least(1, num_steps=num_steps)
     if width is not None and not 0 < width < math.inf:
         raise ValueError(f"width={width}: expected a positive number, or None for what the steps resolve.")
     basis = Basis(operator, min(num_steps, operator.size))

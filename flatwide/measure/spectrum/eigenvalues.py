@@ -3,14 +3,12 @@
 from numbers import Integral
 from typing import Literal, NamedTuple, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from flatwide.measure import inputs
 from flatwide.measure.operators import Operator
-from flatwide.measure.spectrum.lanczos import unflatten_all
-from flatwide.measure.spectrum.search import Check, Goal, RuleOut, Search, Which, shapes
+from flatwide.measure.spectrum.lanczos import check_tolerances, unflatten_all
+from flatwide.measure.spectrum.search import Check, Goal, RuleOut, Search, Which
 from flatwide.types import Array, PyTree
 
 RelativeTo = Literal["largest", "each"]
@@ -94,12 +92,20 @@ def top_eigenvalues(
     Source: Lanczos (1950); full orthogonalization, restarts with Ritz vectors (Wu and Simon, 2000, Thick-restart
       Lanczos); missed eigenvalues: the start's Christoffel function (Akhiezer, 1965, The classical moment problem).
     """
-    _check_names(which=which, relative_to=relative_to, rule_out=rule_out, check=check)
-    _check_numbers(operator, k, tolerance, certainty, max_products)
-    if start is not None and shapes(start) != shapes(operator.params):
+    named = (("which", which, Which), ("relative_to", relative_to, RelativeTo), ("rule_out", rule_out, RuleOut))
+    for name, value, allowed in (*named, ("check", check, Check)):
+        if value not in get_args(allowed):
+            raise ValueError(f"{name}={value!r}: expected one of {', '.join(get_args(allowed))}.")
+    if not isinstance(k, Integral) or not 1 <= k <= operator.size:
         raise ValueError(
-            f"start of shapes {shapes(start)[1]}: expected a vector like params, {shapes(operator.params)[1]}."
+            f"k={k}: expected an integer of 1 to {operator.size}, the rows of the matrix (kept parameters)."
         )
+    check_tolerances(operator, tolerance=tolerance)
+    if not 0 < certainty < 1:
+        raise ValueError(f"certainty={certainty}: expected a number between 0 and 1, such as 0.9999.")
+    inputs.check_at_least(2 * k, " = 2 k: k, and one check for each", max_products=max_products)
+    if start is not None:
+        inputs.check_like(start, operator.params, "the start")
     capacity = min(operator.size, max(2 * k + 20, 40) if basis_size is None else basis_size)
     if capacity < min(operator.size, k + 2):
         raise ValueError(f"basis_size={basis_size}: expected at least k + 2 = {k + 2}.")
@@ -128,26 +134,3 @@ def top_eigenvalues(
         hidden_gap=hidden_gap,
         is_complete=is_complete,
     )
-
-
-def _check_names(**options: str) -> None:
-    allowed = {"which": Which, "relative_to": RelativeTo, "rule_out": RuleOut, "check": Check}
-    for name, value in options.items():
-        if value not in get_args(allowed[name]):
-            raise ValueError(f"{name}={value!r}: expected one of {', '.join(get_args(allowed[name]))}.")
-
-
-def _check_numbers(operator: Operator, k: int, tolerance: float, certainty: float, max_products: int) -> None:
-    if not isinstance(k, Integral) or not 1 <= k <= operator.size:
-        raise ValueError(
-            f"k={k}: expected an integer of 1 to {operator.size}, the rows of the matrix (kept parameters)."
-        )
-    epsilon = float(jnp.finfo(jax.tree.leaves(operator.params)[0].dtype).eps)
-    if not tolerance >= 10 * epsilon:
-        raise ValueError(
-            f"tolerance={tolerance}: expected at least {10 * epsilon:.1e} in this type; use 64-bit params."
-        )
-    if not 0 < certainty < 1:
-        raise ValueError(f"certainty={certainty}: expected a number between 0 and 1, such as 0.9999.")
-    if max_products < 2 * k:
-        raise ValueError(f"max_products={max_products}: expected at least 2 k = {2 * k}: k, and one check for each.")

@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from flatwide.measure import inputs
 from flatwide.measure.operators import Operator
-from flatwide.measure.spectrum.lanczos import RETRIES, Basis, unflatten_all
+from flatwide.measure.spectrum.lanczos import RETRIES, Basis, check_tolerances, unflatten_all
 from flatwide.types import Array, PyTree
 
 _BASIS_SIZE = 40  # vectors in memory, as many as `top_eigenvalues` takes for one value
@@ -48,12 +47,8 @@ def ends(
     Returns: Ends, values in the unit of S. With one row both are the same.
     Raises: ValueError if an option is out of range or a product is not finite.
     """
-    epsilon = float(jnp.finfo(jax.tree.leaves(operator.params)[0].dtype).eps)
-    for name, value in {"tolerance": tolerance, "smallest_tolerance": smallest_tolerance}.items():
-        if not value >= 10 * epsilon:
-            raise ValueError(f"{name}={value}: expected at least {10 * epsilon:.1e} in this type; use 64-bit params.")
-    if max_products < 3:
-        raise ValueError(f"max_products={max_products}: expected at least 3: one, and a check at each end.")
+    check_tolerances(operator, tolerance=tolerance, smallest_tolerance=smallest_tolerance)
+    inputs.check_at_least(3, ": one, and a check at each end", max_products=max_products)
     basis = Basis(operator, min(_BASIS_SIZE, operator.size))
     basis.begin_randomly(key)
     size, retries = 0.0, 0

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from flatwide import trees
 from flatwide.measure import operators
 from flatwide.measure.operators import Operator
 from flatwide.types import Array, PyTree
@@ -53,7 +54,7 @@ class Basis:
         self.dtype = np.dtype(jax.tree.leaves(operator.params)[0].dtype)
         self.capacity = capacity
         # Unused blocks are the same array, so that memory is allocated as the basis grows.
-        self._blocks = [jnp.zeros((_ROWS, _num_entries(operator.params)), self.dtype)] * (capacity // _ROWS + 1)
+        self._blocks = [jnp.zeros((_ROWS, trees.size(operator.params)), self.dtype)] * (capacity // _ROWS + 1)
         self._row = self._before = jnp.zeros_like(self._blocks[0][0])
         self.projected = np.zeros((capacity, capacity))
         self.num_rows = self.num_products = 0
@@ -98,7 +99,12 @@ class Basis:
         check_finite(entries)
         if self._is_following:  # then the product with the previous row has computed the same entry
             size = max(float(np.max(np.abs(self.projected))), float(np.max(np.abs(entries))))
-            check_symmetric(entries[index - 1], self.coupling, size, self.dtype)
+            if abs(entries[index - 1] - self.coupling) > _ASYMMETRY * float(np.finfo(self.dtype).eps) ** 0.5 * size:
+                raise ValueError(
+                    f"the product is not symmetric: <u, S v> = {entries[index - 1]:.6g} and <v, S u> = "
+                    f"{self.coupling:.6g} for two unit vectors; expected equal numbers. Measure the symmetric part, "
+                    "(S v + S' v) / 2, or S' S."
+                )
         # Without rounding all but the last two would be zero (S is symmetric); they make this exactly Q S Q'.
         self.projected[index, : index + 1] = self.projected[: index + 1, index] = entries
         self.num_rows, self.num_products = index + 1, self.num_products + 1
@@ -166,8 +172,9 @@ class Basis:
         if next_row is None:
             next_row = self._row
         # The next row stays coupled to all rows that are kept; its product computes those entries again.
-        for at, block in enumerate(_in_blocks(vectors)):
-            self._blocks[at] = block
+        padded = jnp.pad(vectors, ((0, -len(vectors) % _ROWS), (0, 0)))
+        for at in range(len(padded) // _ROWS):
+            self._blocks[at] = padded[at * _ROWS : (at + 1) * _ROWS]
         self.projected[:] = 0
         self.num_rows = len(vectors)
         self.projected[: self.num_rows, : self.num_rows] = projected
@@ -201,18 +208,15 @@ def check_finite(numbers: np.ndarray) -> None:
         )
 
 
-def check_symmetric(first: float, second: float, size: float, dtype: np.dtype) -> None:
-    """Raise an error if <u, S v> = first and <v, S u> = second, u and v unit vectors, differ by more than rounding.
+def check_tolerances(operator: Operator, **tolerances: float) -> None:
+    """Raise an error for a relative residual that rounding does not allow to reach.
 
-    Args:
-      size: the largest |<u, S v>| so far; rounding is relative to it.
-    Raises: ValueError if they differ.
+    Raises: ValueError below 10 times the rounding error of the vectors.
     """
-    if abs(first - second) > _ASYMMETRY * float(np.finfo(dtype).eps) ** 0.5 * size:
-        raise ValueError(
-            f"the product is not symmetric: <u, S v> = {first:.6g} and <v, S u> = {second:.6g} for two unit vectors; "
-            "expected equal numbers. Measure the symmetric part, (S v + S' v) / 2, or S' S."
-        )
+    least = 10 * float(jnp.finfo(jax.tree.leaves(operator.params)[0].dtype).eps)
+    for name, value in tolerances.items():
+        if not value >= least:
+            raise ValueError(f"{name}={value}: expected at least {least:.1e} in this type; use 64-bit params.")
 
 
 def lengths(vectors: Array) -> Array:
@@ -241,10 +245,6 @@ def _residuals(rows: Array, products: Array) -> tuple[Array, Array, Array]:
     left = products - values[:, None] * rows
     sizes = lengths(left)
     return values, sizes, left[jnp.argmax(sizes)]
-
-
-def _num_entries(params: PyTree) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 @jax.jit
@@ -341,11 +341,6 @@ def _opened(row: Array) -> Array:
 @functools.partial(jax.jit, donate_argnames="rows")
 def _written(rows: Array, row: Array, index: Array) -> Array:
     return rows.at[index].set(row)
-
-
-def _in_blocks(vectors: Array) -> list[Array]:
-    padded = jnp.pad(vectors, ((0, -len(vectors) % _ROWS), (0, 0)))
-    return [padded[at : at + _ROWS] for at in range(0, len(padded), _ROWS)]
 
 
 @jax.jit

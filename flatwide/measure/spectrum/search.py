@@ -5,11 +5,11 @@ import math
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from flatwide.measure.operators import Operator, project, random_normal
+from flatwide import trees
+from flatwide.measure.operators import Operator, random_normal
 from flatwide.measure.spectrum.certificate import (
     Krylov,
     edge_needed,
@@ -113,7 +113,7 @@ class Search:
             self._begin_run(None)
             self.basis.begin(noise)
             return
-        row = ravel_pytree(project(self._operator, start))[0]
+        row = ravel_pytree(trees.apply_mask(start, self._operator.mask))[0]
         length = float(lengths(row))
         if not 0 < length < math.inf:
             raise ValueError("start: expected a vector of finite, positive norm.")
@@ -127,7 +127,10 @@ class Search:
 
     def step(self) -> None:
         """Compute one product, and advance the search as far as it allows."""
-        ritz = self._grow()
+        self.basis.extend()
+        coupling = self.basis.coupling
+        self._log_couplings += math.log(coupling) if coupling > 0 else -math.inf
+        ritz = self._ritz()
         if self.basis.num_rows == self._operator.size:
             self._confirmed, self.is_over = self._check(ritz), True
         elif not self._have_converged(ritz):
@@ -159,12 +162,6 @@ class Search:
 
     # Grow: with full orthogonalization T is the projection of a matrix within rounding errors of S, so that its
     # eigenvalues stay in the range of those of S, and the i-th Ritz value is at most the i-th eigenvalue (Cauchy).
-
-    def _grow(self) -> Ritz:
-        self.basis.extend()
-        coupling = self.basis.coupling
-        self._log_couplings += math.log(coupling) if coupling > 0 else -math.inf
-        return self._ritz()
 
     def _ritz(self) -> Ritz:
         values, vectors = self.basis.ritz()
@@ -389,9 +386,3 @@ class Search:
     def _next_key(self) -> Array:
         self._key, key = jax.random.split(self._key)
         return key
-
-
-def shapes(tree: PyTree) -> tuple:
-    """Return the structure and the shapes of a pytree."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, [jnp.shape(leaf) for leaf in leaves]

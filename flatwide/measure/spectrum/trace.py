@@ -141,9 +141,9 @@ def grouped_traces(
     """
     basis, keys = _leading(operator, key, num_probes, num_deflated)
     rows, values = _ritz(basis)
-    exact = _leaf_sums(operator.params, _diagonal_inside(rows, values))
+    exact = np.asarray(_leaf_sums(operator.params, _diagonal_inside(rows, values)), np.float64)
     samples = [_leaf_sums(operator.params, _sample(basis, operator, rows, values, one)) for one in keys]
-    outside = np.array(samples).reshape(-1, len(exact))
+    outside = np.array(samples, np.float64).reshape(-1, len(exact))
     check_finite(outside)
     return {
         name: _estimate(operator, basis, float(exact[list(leaves)].sum()), outside[:, list(leaves)].sum(axis=1))
@@ -165,10 +165,8 @@ def _leading(operator: Operator, key: Array, num_probes: int, num_deflated: int)
 
     The probes are taken one after another, which takes the memory of one product, and each uses all threads.
     """
-    if num_probes < 2:
-        raise ValueError(f"num_probes={num_probes}: expected at least 2; one probe has no standard error.")
-    if num_deflated < 0:
-        raise ValueError(f"num_deflated={num_deflated}: expected at least 0, the dimension of the exact part.")
+    inputs.check_at_least(2, "; one probe has no standard error", num_probes=num_probes)
+    inputs.check_at_least(0, ", the dimension of the exact part", num_deflated=num_deflated)
     start_key, probe_key = jax.random.split(inputs.random_key(key))
     basis = Basis(operator, min(num_deflated, operator.size))
     for row in range(basis.capacity):
@@ -218,10 +216,6 @@ def _updated(mean: Array, square: Array, sample: Array, count: Array) -> tuple[A
     return mean, square + step * (sample - mean)
 
 
-def _leaf_sums(params: PyTree, row: Array) -> np.ndarray:
-    return np.asarray(jnp.stack(_sums(params, row)), np.float64)
-
-
 @jax.jit
-def _sums(params: PyTree, row: Array) -> list[Array]:
-    return [jnp.sum(leaf) for leaf in jax.tree.leaves(unflatten(params, row))]
+def _leaf_sums(params: PyTree, row: Array) -> Array:
+    return jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(unflatten(params, row))])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flatwide.measure import inputs
 from flatwide.measure.operators import Operator
 from flatwide.types import Array, PyTree
 
@@ -90,9 +91,7 @@ def preconditioned_operator(
     Cost: each product costs one of H, or two with SAM.
     Source: Cohen et al. (2022), Adaptive gradient methods at the edge of stability, arXiv 2207.14484; SAM: flatwide.
     """
-    shapes = [jax.tree.map(jnp.shape, tree) for tree in (preconditioner, hessian.params)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"the preconditioner has shapes {shapes[0]}: expected those of params, {shapes[1]}.")
+    inputs.check_like(preconditioner, hessian.params, "the preconditioner")
     scales = jax.tree.map(lambda leaf: 1 / jnp.sqrt(leaf), preconditioner)
     return replace(
         hessian,
@@ -108,14 +107,10 @@ def _open(arrays: tuple) -> jax.tree_util.Partial:
 
 
 def _multiply(product, scales: PyTree, rho: Array | None, decay: Array, vector: PyTree) -> PyTree:
-    scaled = _times(scales, vector)
+    scaled = jax.tree.map(jnp.multiply, scales, vector)
     once = product(scaled)
     bent = once if rho is None else jax.tree.map(lambda h, hh: h + rho.astype(h.dtype) * hh, once, product(once))
-    return _times(scales, jax.tree.map(lambda h, v: h + decay.astype(v.dtype) * v, bent, scaled))
-
-
-def _times(scales: PyTree, vector: PyTree) -> PyTree:
-    return jax.tree.map(jnp.multiply, scales, vector)
+    return jax.tree.map(lambda scale, h, v: scale * (h + decay.astype(v.dtype) * v), scales, bent, scaled)
 
 
 def effective_rho(rho: float | np.ndarray, gradient_norm: float | np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
+from flatwide import trees
 from flatwide.measure import jaxprs
 from flatwide.types import Array, PyTree
 
@@ -94,9 +95,9 @@ class Network:
     def num_bytes(self) -> int:
         """Estimate the memory of one example in a product: activations, and gradients that are not factored."""
         leaves = self._program.in_avals[: self._structure.num_leaves]
-        apart = sum(_bytes(leaf) for i, leaf in enumerate(leaves) if i not in self.sites)
-        activations = sum(_bytes(var.aval) for equation in self._program.eqns for var in equation.outvars)
-        return 3 * apart + 6 * activations
+        apart = [leaf for i, leaf in enumerate(leaves) if i not in self.sites]
+        activations = [var.aval for equation in self._program.eqns for var in equation.outvars]
+        return 3 * trees.num_bytes(apart) + 6 * trees.num_bytes(activations)
 
     def gradient(self, params: PyTree, example: PyTree, direction: list | None = None, step: Any = 0.0) -> list:
         """Differentiate the function of one example at params + step * direction.
@@ -126,12 +127,12 @@ class Network:
     def derivative(self, gradient: list, change: list) -> list:
         """Return the derivative of a gradient as a direction: (d, a) and (d', a'') become d' a' + d a''."""
 
-        def leaf_derivative(at: Any, by: Any) -> Any:
-            if not isinstance(at, Factors):
-                return by
-            return Factors(jnp.concatenate([by.left, at.left]), jnp.concatenate([at.right, by.right]))
-
-        return [leaf_derivative(at, by) for at, by in zip(gradient, change, strict=True)]
+        return [
+            Factors(jnp.concatenate([by.left, at.left]), jnp.concatenate([at.right, by.right]))
+            if isinstance(at, Factors)
+            else by
+            for at, by in zip(gradient, change, strict=True)
+        ]
 
     def mean(self, directions: list) -> PyTree:
         """Average directions, whose items have a leading axis of n examples, to a pytree like params."""
@@ -174,10 +175,6 @@ class Network:
 
         arguments = [argument(i, leaf) for i, leaf in enumerate(leaves)]
         return jaxprs.run(self._program, [*arguments, *jax.tree.leaves(example)], apply)[0], inputs
-
-
-def _bytes(aval: Any) -> int:
-    return aval.size * aval.dtype.itemsize
 
 
 def _called(equation: Any) -> ClosedJaxpr | None:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
-from flatwide.measure import batching, operators
+from flatwide.measure import batching, inputs, operators
 from flatwide.measure.inputs import Problem
 from flatwide.types import Array, PyTree
 
@@ -24,7 +24,6 @@ class Growth(NamedTuple):
     """The factor by which E|x|^2 grows in each step.
 
     value: estimate; standard_error: of the particles' noise; low, high: 95 % interval, by Student's t.
-    by_step: [num_steps], the mean of |x+|^2 / |x|^2 over the particles, from the first step on.
     num_draws: number of examples in all steps, two products each.
     """
 
@@ -32,7 +31,6 @@ class Growth(NamedTuple):
     standard_error: float
     low: float
     high: float
-    by_step: np.ndarray
     num_draws: int
 
 
@@ -77,10 +75,10 @@ def simulated_growth(
     Cost: 2 N num_steps Hessian-vector products of a batch, and 8 over the data. Memory: 2 N vectors like params.
     Source: Del Moral (2004), Feynman-Kac Formulae, for the particle method.
     """
-    if num_particles < 2:
-        raise ValueError(f"num_particles={num_particles}: expected at least 2.")
-    if num_steps < 40:
-        raise ValueError(f"num_steps={num_steps}: expected at least 40, the first half of which is discarded.")
+    from scipy.special import stdtrit  # scipy.stats has the same and takes a second to import
+
+    inputs.check_at_least(2, num_particles=num_particles)
+    inputs.check_at_least(40, ", the first half of which is discarded", num_steps=num_steps)
     start_key, mix_key, key = jax.random.split(key, 3)
     basis = _curved(operators.hessian_operator(in_batches(problem)), jax.random.split(start_key, _STARTS))
     # In the range of H: a flat direction never shrinks, and would mask the curved ones.
@@ -96,21 +94,18 @@ def simulated_growth(
         num_steps=num_steps,
         chunk=int(np.clip(batching.CHUNK_BYTES // num_bytes, 1, num_particles)),
     )
-    return _growth(np.asarray(by_step, np.float64), num_particles * num_steps * batch_size)
-
-
-def _growth(by_step: np.ndarray, num_draws: int) -> Growth:
-    """Average the steps' growth after the first half, with an error from the spread of ten blocks."""
-    from scipy.special import stdtrit  # scipy.stats has the same and takes a second to import
-
-    later = by_step[len(by_step) // 2 :]
+    later = np.asarray(by_step, np.float64)[num_steps // 2 :]
     # Successive steps share their particles; means of long blocks are nearly independent, and Student's t of ten has 9
     # degrees of freedom.
     blocks = np.array([block.mean() for block in np.array_split(later, _BLOCKS)])
     value, error = float(later.mean()), float(blocks.std(ddof=1) / math.sqrt(_BLOCKS))
     reach = float(stdtrit(_BLOCKS - 1, 0.975)) * error
     return Growth(
-        value=value, standard_error=error, low=value - reach, high=value + reach, by_step=by_step, num_draws=num_draws
+        value=value,
+        standard_error=error,
+        low=value - reach,
+        high=value + reach,
+        num_draws=num_particles * num_steps * batch_size,
     )
 
 

@@ -79,12 +79,13 @@ def hessian_moments(
     """
     if not orders or not set(orders) <= set(_ORDERS) or len(set(orders)) < len(orders):
         raise ValueError(f"orders={tuple(orders)}: expected one or more of 2, 3, 4, each at most once.")
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size={chunk_size}: expected at least 1, or None to choose it by memory.")
+    if chunk_size is not None:
+        inputs.check_at_least(1, ", or None to choose it by memory", chunk_size=chunk_size)
     for path, leaf in jax.tree_util.tree_leaves_with_path(problem.examples):
         if jnp.issubdtype(leaf.dtype, jnp.inexact) and not bool(jnp.all(jnp.isfinite(leaf))):
             raise ValueError(f"data at {trees.path_name(path)!r}: expected finite numbers.")
-    is_whole = _whole(problem)
+    kept = jax.tree.map(lambda _: True, problem.params) if problem.mask is None else problem.mask
+    is_whole = tuple(bool(np.all(keep)) for keep in jax.tree.leaves(kept))
     network = Network(problem.loss, problem.params, _like(problem.data), is_whole)
     if network.shape != ():
         raise ValueError(f"per_example_loss of shape {network.shape}: expected a scalar, the loss of one example.")
@@ -173,13 +174,6 @@ def _masked(direction: list, mask: PyTree | None) -> list:
         return direction
     kept = zip(direction, jax.tree.leaves(mask), strict=True)
     return [item if isinstance(item, Factors) else jnp.where(keep, item, 0) for item, keep in kept]
-
-
-def _whole(problem: Problem) -> tuple[bool, ...]:
-    """Return for each leaf whether the mask keeps all of it."""
-    if problem.mask is None:
-        return (True,) * len(jax.tree.leaves(problem.params))
-    return tuple(bool(np.all(keep)) for keep in jax.tree.leaves(problem.mask))
 
 
 def _like(data: PyTree, axes: int = 1) -> PyTree:

@@ -82,10 +82,8 @@ def stability_of_matrices(
 
     Args:
       hessians: H_i, [n, P, P], symmetric; read as float64.
-      learning_rate: eta > 0; rho: rho >= 0, 0 for SGD.
-      batch_size: B <= n distinct examples, drawn independently in each step; any number with replacement.
-      with_replacement: draw the examples of a batch independently of each other.
-      tolerance: of the growth, and of the check for semidefinite matrices.
+      learning_rate, rho, batch_size, with_replacement: as for `linear_stability`.
+      tolerance: of the growth in the verdict.
     Returns: Stability.
     Raises: ValueError if a shape or an option is out of range, or a matrix is not finite or not symmetric.
     Equation: with J_B = I - eta H_B - eta rho H_B^2 and H_B the mean over a batch, growth is the spectral radius of
@@ -149,8 +147,7 @@ def linear_stability(
     """
     num = num_examples(problem.examples)
     _check(num, learning_rate, rho, batch_size, with_replacement)
-    if max_dimension < 0:
-        raise ValueError(f"max_dimension={max_dimension}: expected at least 0; 0 always simulates.")
+    inputs.check_at_least(0, "; 0 always simulates", max_dimension=max_dimension)
     keys = jax.random.split(inputs.random_key(key), 5)
     num_rows = inputs.num_kept(problem.params, problem.mask)
     steps = {"learning_rate": learning_rate, "rho": rho}
@@ -167,7 +164,11 @@ def linear_stability(
     moments = hessian_moments(problem, key=keys[3])
     top = ends(operators.hessian_operator(in_batches(problem)), key=keys[4])
     largest, smallest = map(float, top.values)
-    notes = [*_notes(smallest, largest, num_rows, None), _SIMULATED]
+    notes = [
+        *_notes(smallest, largest, num_rows, None),
+        "Simulated: the interval covers the noise of the particles, but not the bias from finite numbers of particles "
+        "and steps.",
+    ]
     if condition.batch_size != batch_size:
         notes.append("The condition is for batches of one example; it is not proven for larger batches.")
     verdict = "stable" if growth.high <= 1 + tolerance else "unstable" if growth.low > 1 + tolerance else "undecided"
@@ -190,12 +191,6 @@ def linear_stability(
     )
 
 
-_SIMULATED = (
-    "Simulated: the interval covers the noise of the particles, but not the bias from finite numbers of particles and "
-    "steps."
-)
-
-
 def _exact(
     hessians: np.ndarray,
     limit: float,
@@ -208,7 +203,8 @@ def _exact(
     num_rows: int,
 ) -> Stability:
     """Compute everything from matrices [n, r, r], on the directions whose curvature is above a relative limit."""
-    basis = _curved_basis(hessians, limit)
+    sizes, right = np.linalg.svd(np.concatenate(hessians), full_matrices=False)[1:]
+    basis = right[sizes > limit * np.max(sizes, initial=0.0)].T  # of the sum of the ranges
     num_curved = basis.shape[1]
     # Without any curvature, as with a single direction of none: no step is unstable.
     hessians = basis.T @ hessians @ basis if num_curved else np.zeros((len(hessians), 1, 1))
@@ -256,13 +252,6 @@ def _notes(smallest: float, largest: float, num_rows: int, num_curved: int | Non
             "Stable means bounded; margin and thresholds refer to the curved directions."
         )
     return notes
-
-
-def _curved_basis(hessians: np.ndarray, tolerance: float) -> np.ndarray:
-    """Compute an orthonormal basis, as columns, of the sum of the ranges of matrices [n, P, P]."""
-    num_rows = hessians.shape[1]
-    sizes, right = np.linalg.svd(hessians.reshape(-1, num_rows), full_matrices=False)[1:]
-    return right[sizes > tolerance * sizes[0]].T if len(sizes) and sizes[0] > 0 else np.zeros((num_rows, 0))
 
 
 def _check(num: int, learning_rate: float, rho: float, batch_size: int, with_replacement: bool) -> None:

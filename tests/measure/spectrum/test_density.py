@@ -67,15 +67,6 @@ def test_network_agrees_with_its_dense_hessian(mlp):
         assert abs(moment.value - np.mean(values**order)) < 4 * moment.standard_error
 
 
-def test_it_integrates_to_one_and_its_mean_is_that_of_the_nodes(of_spectrum, float64):
-    values = np.r_[[50.0, 30, -20], np.linspace(-1, 1, 57)]
-    result = measure.spectral_density(of_spectrum(values), key=KEY, num_probes=3, num_steps=20)
-    assert_allclose(np.trapezoid(result.density, result.grid), 1, atol=1e-5)
-    assert_allclose(np.trapezoid(result.density * result.grid, result.grid), result.moment(1).value, atol=1e-3)
-    assert_allclose(result.weights.sum(axis=1), 1, rtol=1e-12)
-    assert np.all(np.diff(result.nodes) >= 0)
-
-
 def test_as_many_steps_as_rows_are_exact(of_spectrum, float64):
     values = np.array([3.0, 1, 0, -2])
     result = measure.spectral_density(of_spectrum(values), key=KEY, num_probes=2, num_steps=50)

@@ -42,17 +42,6 @@ def test_a_restart_keeps_the_relation(of_spectrum, float64):
     assert basis.num_products == 30
 
 
-def test_the_end_of_a_space_is_seen(of_spectrum, float64):
-    basis = Basis(of_spectrum(np.r_[np.full(30, 2.0), np.full(29, 1.0), 0]), 10)
-    basis.begin_randomly(jax.random.key(0))
-    ended = []
-    for _ in range(3):
-        basis.extend()
-        ended.append(bool(basis.has_ended))
-    assert ended == [False, False, True]
-    assert_allclose(basis.ritz()[0], [0, 1, 2], atol=1e-13)
-
-
 def test_a_check_of_all_together_detects_hidden_residuals(of_spectrum, float64):
     """With an error in the projected matrix, as from rounding or a lost row, some residuals are not known."""
     operator = of_spectrum(VALUES)
@@ -68,19 +57,3 @@ def test_a_check_of_all_together_detects_hidden_residuals(of_spectrum, float64):
     seen = np.array([basis.check_together(vectors[:, -3:], values[-3:], key).residuals.max() for key in keys])
     assert_allclose(np.mean(seen**2), np.sum(true**2), rtol=0.2)
     assert np.mean(seen >= true.max()) >= 0.4
-
-
-def test_outside_and_clear(of_spectrum, float64):
-    operator = of_spectrum(VALUES)
-    basis = Basis(operator, 10)
-    vector = np.random.default_rng(0).normal(size=60)
-    basis.begin_randomly(jax.random.key(0))
-    for _ in range(10):
-        basis.extend()
-    basis_rows = rows(basis)
-    assert_allclose(basis.outside(vector), vector - basis_rows.T @ (basis_rows @ vector), atol=1e-13)
-    basis.clear()
-    assert_allclose(basis.outside(vector), vector, rtol=1e-15)
-    basis.begin(vector)
-    basis.extend()
-    assert_allclose(rows(basis), vector[None] / np.linalg.norm(vector), rtol=1e-13)

@@ -65,19 +65,6 @@ def test_growth_of_more_rows_than_are_written_out(monkeypatch, batch_size, table
     )  # the eigenvector is a covariance
 
 
-def test_growth_of_one_number_has_a_closed_form():
-    curvatures = np.array([0.5, 1.0, 4.0])
-    factor = growth(MatrixBatches(curvatures[:, None, None], 1), 0.3, 0.2)[0]
-    assert_allclose(factor, np.mean((1 - 0.3 * (curvatures + 0.2 * curvatures**2)) ** 2), rtol=1e-14)
-
-
-def test_commuting_matrices_grow_by_their_worst_pair_of_directions():
-    diagonals = np.random.default_rng(2).uniform(0, 3, size=(6, 4))
-    factor = growth(MatrixBatches(np.stack([np.diag(row) for row in diagonals]), 1), 0.5, 0.1)[0]
-    factors = 1 - 0.5 * (diagonals + 0.1 * diagonals**2)
-    assert_allclose(factor, np.max(np.mean(factors**2, axis=0)), rtol=1e-13)
-
-
 def test_full_batch_is_the_square_of_one_factor():
     hessians = gauss_newton()
     batches = MatrixBatches(hessians, len(hessians))

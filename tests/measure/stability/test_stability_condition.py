@@ -69,15 +69,6 @@ def test_condition_suffices(batch_size):
             assert growth(batches, condition.largest_learning_rate, rho)[0] <= 1 + 1e-8
 
 
-def test_condition_of_one_matrix_is_exact():
-    hessians = gauss_newton(num=1)
-    batches = MatrixBatches(hessians, 1)
-    condition = condition_of(mean_powers(batches), 0.05, 0.1, 1, tolerance=1e-8)
-    assert_allclose(condition.largest_learning_rate, largest_learning_rate(batches, 0.1), rtol=1e-8)
-    top = np.linalg.eigvalsh(hessians[0])[-1]
-    assert_allclose(condition.largest_learning_rate, 2 / (top + 0.1 * top**2), rtol=1e-8)
-
-
 def test_no_learning_rate_meets_the_condition_off_a_minimum():
     condition = condition_of(powers(np.full((2, 1, 1), -1.0)), 0.1, 0.0, 1, tolerance=1e-8)
     assert not condition.is_met

@@ -181,10 +181,8 @@ def _check_same(directory: RunDirectory) -> None:
     """Raise ConfigError if this process would train a different run than process 0."""
     if directory.name != (first := processes.agreed(lambda: directory.name)):
         raise configs.ConfigError(
-            [
-                f"{directory.name}: process 0 trains {first}. Expected the same config, data and Python files of "
-                "yours in every process; compare --config and config.data_dir on all machines."
-            ]
+            f"{directory.name}: process 0 trains {first}. Expected the same config, data and Python files of "
+            "yours in every process; compare --config and config.data_dir on all machines."
         )
 
 
@@ -192,11 +190,9 @@ def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
     built = assemble(config)
     if config["group_size"] > 1 and not built.has_whole_epochs:
         raise configs.ConfigError(
-            [
-                f"config.group_size={config['group_size']}: expected 1 here. Runs can be trained together if the data "
-                "are held in memory, on one device, and each epoch ends with its only evaluation (eval_every_steps and "
-                "steps_per_eval None, a whole number of epochs, measure_every_steps None or a whole number of epochs)."
-            ]
+            f"config.group_size={config['group_size']}: expected 1 here. Runs can be trained together if the data "
+            "are held in memory, on one device, and each epoch ends with its only evaluation (eval_every_steps and "
+            "steps_per_eval None, a whole number of epochs, measure_every_steps None or a whole number of epochs)."
         )
     _check_devices(built)
     if fault := built.division.fault:
@@ -214,17 +210,13 @@ def _check_devices(built: Experiment) -> None:
     dataset = f"config.dataset={built.config['dataset']!r}"
     if processes.count() > 1:
         raise configs.ConfigError(
-            [
-                f"{dataset}: expected a data set that several processes can share. Its games are played by one process "
-                "between steps; omit --distributed."
-            ]
+            f"{dataset}: expected a data set that several processes can share. Its games are played by one process "
+            "between steps; omit --distributed."
         )
     if built.config["shard_parameters"]:
         raise configs.ConfigError(
-            [
-                f"config.shard_parameters=True with {dataset}: its games are played between the steps, one action at a "
-                "time, which would gather the whole network for each; set config.shard_parameters=False."
-            ]
+            f"config.shard_parameters=True with {dataset}: its games are played between the steps, one action at a "
+            "time, which would gather the whole network for each; set config.shard_parameters=False."
         )
 
 
@@ -240,10 +232,8 @@ def _open(
     with directory.lock():
         if not config["restore_checkpoint"] and processes.agreed(directory.status) in ("unfinished", "failed"):
             raise configs.ConfigError(
-                [
-                    f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Set the field to "
-                    "True to resume it, or choose another --workdir or config.seed."
-                ]
+                f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Set the field to "
+                "True to resume it, or choose another --workdir or config.seed."
             )
         started_on = {"num_devices": num_devices, "matmul_precision": jax_settings.matmul_precision()}
         directory.write_config(

@@ -34,7 +34,7 @@ _MOST_WARNINGS = 3  # of snapshots that are missing
 
 
 class Stopped(Exception):
-    """The run was stopped and has saved its state; the same command resumes it."""
+    """A run or a study was stopped, and has saved its state; the same command resumes it."""
 
 
 class Recording:

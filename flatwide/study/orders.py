@@ -328,8 +328,6 @@ def check_flock(path: Path, folder: Path) -> None:
                 return
             problem = "a lock on a file does not keep others from locking it"
     raise configs.ConfigError(
-        [
-            f"--workdir={folder}: {problem}, so workers could train one run twice. Choose a folder on a file "
-            "system with flock: a local disk, NFS 4, or NFS 3 with its lock manager."
-        ]
+        f"--workdir={folder}: {problem}, so workers could train one run twice. Choose a folder on a file "
+        "system with flock: a local disk, NFS 4, or NFS 3 with its lock manager."
     )

@@ -36,6 +36,11 @@ class Plan(NamedTuple):
     runs: tuple[Planned, ...]
     notes: tuple[str, ...]
 
+    @property
+    def threads(self) -> int:
+        """CPU threads of each worker: those of the config, else one, so that no thread idles."""
+        return self.runs[0].config["threads"] or 1
+
 
 def expand(values: Mapping[str, Any]) -> Plan:
     """Expand a config with a study into its runs.
@@ -80,10 +85,8 @@ def _plan(parsed: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], lis
             shape = build.shape(config)
             if varied.get("rho") and "optimizer" not in varied and configs.effective_rho(config) == 0:
                 raise configs.ConfigError(
-                    [
-                        f"config.optimizer={config['optimizer']!r}: it reads no rho, which the study varies; set "
-                        "optimizer='sam' (rho = 0 is then the base optimizer)."
-                    ]
+                    f"config.optimizer={config['optimizer']!r}: it reads no rho, which the study varies; set "
+                    "optimizer='sam' (rho = 0 is then the base optimizer)."
                 )
         except ValueError as error:
             where = ", ".join(f"{field}={value!r}" for field, value in varied.items())
@@ -122,7 +125,7 @@ def _resolve(base: Mapping[str, Any], varied: Assignment, counts: dict[tuple, in
         return config
     if base.get("sparsity"):
         given = f"config.sparsity={base['sparsity']!r}"
-        raise configs.ConfigError([f"{given}: the study computes it from {BUDGET}; leave it at 0."])
+        raise configs.ConfigError(f"{given}: the study computes it from {BUDGET}; leave it at 0.")
     shapes = preview.sizes(config).params
     asked, pruner, density = varied[BUDGET], config["pruner"], config["layer_density"]
     leaves, structure = jax.tree.flatten(shapes)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from flatwide.runs import driver
 from flatwide.runs.logs import duration_text, say
+from flatwide.runs.recording import Stopped
 from flatwide.study import stalls
 from flatwide.study.executors import Crew, Ended
 from flatwide.study.orders import Assigned, Orders, Task
@@ -29,10 +30,6 @@ class Outcome(NamedTuple):
 
 class WorkerError(RuntimeError):
     """Workers die before they train anything."""
-
-
-class Stopped(Exception):
-    """The study was stopped, and its workers have saved."""
 
 
 class _Workers:

@@ -171,19 +171,14 @@ def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDir
     if not jax_settings.has_started():
         os.environ.setdefault("NPROC", str(num_threads))  # in case a user's data set uses JAX
     directory, identity = locate(config, workdir)
-    _check_same(directory)
-    if processes.agreed((directory.path / "config.json").exists):
-        num_threads = processes.agreed(lambda: directory.read_config().get("threads")) or num_threads
-    return directory, identity, num_threads
-
-
-def _check_same(directory: RunDirectory) -> None:
-    """Raise ConfigError if this process would train a different run than process 0."""
     if directory.name != (first := processes.agreed(lambda: directory.name)):
         raise configs.ConfigError(
             f"{directory.name}: process 0 trains {first}. Expected the same config, data and Python files of "
             "yours in every process; compare --config and config.data_dir on all machines."
         )
+    if processes.agreed((directory.path / "config.json").exists):
+        num_threads = processes.agreed(lambda: directory.read_config().get("threads")) or num_threads
+    return directory, identity, num_threads
 
 
 def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:

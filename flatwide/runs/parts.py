@@ -117,7 +117,10 @@ def growth(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> tupl
     """
     others = _other_widths(config, example, num_outputs)
     shapes = [_shapes(model) for model in (*others, _network(config, example, num_outputs))]
-    return _leaves(config, *shapes), shapes[0]
+    try:
+        return parameterization.leaves(*shapes), shapes[0]
+    except ValueError as error:
+        raise configs.ConfigError(f"config.base_width={config['base_width']}: {error}") from None
 
 
 def scaled_ascent(config: Mapping[str, Any], factors: parameterization.Factors | None) -> Callable[..., sam.AscentRule]:
@@ -256,13 +259,6 @@ def init_shapes(model: Model) -> tuple[PyTree, PyTree]:
 def _exponents(base: Model, probe: Model) -> tuple[float, ...]:
     shapes = _shapes(base), _shapes(probe)
     return parameterization.initial_exponents(base.init, probe.init, parameterization.leaves(*shapes, shapes[1]))
-
-
-def _leaves(config: Mapping[str, Any], *shapes: PyTree) -> tuple[Leaf, ...]:
-    try:
-        return parameterization.leaves(*shapes)
-    except ValueError as error:
-        raise configs.ConfigError(f"config.base_width={config['base_width']}: {error}") from None
 
 
 def _shapes(model: Model) -> PyTree:

@@ -77,7 +77,8 @@ def expected(missing: Mapping[RunDirectory, Sequence[Wanted]], *, runs: Iterable
     num_unknown = 0
     for directory, targets in missing.items():
         result = directory.read_result() or {}
-        per_product = _product_seconds(directory, result)
+        gradients = (result.get("num_gradients") or 2 * result["steps"]) * directory.read_config()["batch_size"]
+        per_product = _GRADIENTS_PER_PRODUCT * result["seconds"] / gradients  # of one example, from those of training
         for target in targets:
             count = TYPICAL_PRODUCTS.get(target.name)
             earlier = seen.get((catalogue.title(target.name), result.get("num_params"), target.num_examples))
@@ -88,12 +89,6 @@ def expected(missing: Mapping[RunDirectory, Sequence[Wanted]], *, runs: Iterable
             by_products = (count or 0.0) * per_product * target.num_examples
             seconds += statistics.median(earlier) if earlier else by_products
     return Cost(products=products, seconds=seconds, num_unknown=num_unknown)
-
-
-def _product_seconds(directory: RunDirectory, result: Mapping[str, Any]) -> float:
-    """Estimate the seconds of a Hessian-vector product of one example from those of the gradients of training."""
-    gradients = (result.get("num_gradients") or 2 * result["steps"]) * directory.read_config()["batch_size"]
-    return _GRADIENTS_PER_PRODUCT * result["seconds"] / gradients
 
 
 def text(cost: Cost, *, workers: int) -> str:

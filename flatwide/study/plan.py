@@ -104,7 +104,12 @@ def _plan(parsed: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], lis
         "variant at rho = 0, does not make a different run)"
     ]
     notes = [] if parsed.study["decide"] else _notes(planned)  # its stages have few seeds, and some only one arm
-    return planned, faults, [*_budget_notes(counts), *(same if num_same else []), *notes]
+    budgets = [
+        f"width {width}, {pruner}: {reached:,} nonzero parameters at sparsity {sparsity:g}"
+        + ("" if reached == asked else f", the nearest to {asked:,}")
+        for (width, pruner, asked, sparsity), reached in counts.items()
+    ]
+    return planned, faults, [*budgets, *(same if num_same else []), *notes]
 
 
 def _product(parsed: Settings) -> Iterator[tuple[Part, Assignment]]:
@@ -137,14 +142,6 @@ def _resolve(base: Mapping[str, Any], varied: Assignment, counts: dict[tuple, in
 @functools.lru_cache(maxsize=256)
 def _solve(shapes: tuple, *, budget: int, pruner: str, layer_density: str | None) -> Solved:
     return solve(jax.tree.unflatten(shapes[1], shapes[0]), budget=budget, pruner=pruner, layer_density=layer_density)
-
-
-def _budget_notes(counts: Mapping[tuple, int]) -> list[str]:
-    return [
-        f"width {width}, {pruner}: {reached:,} nonzero parameters at sparsity {sparsity:g}"
-        + ("" if reached == asked else f", the nearest to {asked:,}")
-        for (width, pruner, asked, sparsity), reached in counts.items()
-    ]
 
 
 def _notes(planned: list[Planned]) -> list[str]:

@@ -201,6 +201,7 @@ def test_runs_take_the_cpu_devices_that_the_study_gives_them(study, tmp_path):
 import sys, jax
 from flatwide import cli
 flags = ["--workdir={tmp_path}/w", {study!r}, "--config.study.devices_per_run=2", "--config.study.workers=1"]
+flags += ["--config.study.axes.rho=(0.1,)"]
 assert cli.main([*flags, "--dry_run"]) == 0
 assert jax.config.jax_platforms == "cpu"
 assert cli.main(flags) == 0
@@ -211,5 +212,5 @@ assert cli.main(flags) == 0
     assert done.returncode == 0, done.stderr
     assert "of each of 2 devices" in done.stdout
     runs = flatwide.load(tmp_path / "w")
-    assert len(runs) == 4
+    assert len(runs) == 2
     assert set(runs["num_devices"]) == {2}

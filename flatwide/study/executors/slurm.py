@@ -138,6 +138,7 @@ class SlurmCrew:
                 if worker not in cancelled and (is_late or self._states.get(job.job_id) == "PENDING"):
                     job.cancel(check=False)
                     cancelled.add(worker)
+                    self._looked -= _LOOK_SECONDS  # Slurm shows it at once
             if not self.ended():
                 if is_late and not self._jobs.keys() - cancelled:
                     return  # no need to wait until Slurm shows it

@@ -1,6 +1,7 @@
 """Training of runs, from a config and a work directory to the files of a finished run."""
 
 import contextlib
+import itertools
 import os
 import time
 import traceback
@@ -116,9 +117,11 @@ def _train_together(
 ) -> Iterator[tuple[int, Outcome]]:
     """Advance opened runs until each has ended, and yield the outcome of each."""
     open_runs = {index for index, (_, recording) in opened.items()}
+    if not opened:
+        return
     states = [recording.state for _, recording in opened.values()]
-    calls = _group_steps([built for built, _ in opened.values()], states) if opened else iter(())
-    for segments in calls:
+    none: list[list[Taken]] = [[]] * len(opened)  # a run may be at its end when it is opened
+    for segments in itertools.chain([none], _group_steps([built for built, _ in opened.values()], states)):
         for (index, (built, recording)), epochs in zip(opened.items(), segments, strict=True):
             if index not in open_runs:
                 continue
@@ -133,19 +136,10 @@ def _train_together(
                     raise
                 yield index, _failed(built.config, recording.directory.path.parents[1], error)
                 open_runs.discard(index)
-        if open_runs and should_stop():
+        if segments is not none and open_runs and should_stop():
             for index in open_runs:
                 opened[index][1].save()
             raise Stopped("stopped; every run of the group is saved. Rerun the same command to resume.")
-    for index in open_runs:  # it was at its end when it was opened
-        built, recording = opened[index]
-        try:
-            outcome = Outcome(recording.finish()["status"])
-        except Exception as error:  # its metrics.csv was changed meanwhile
-            if disk.is_full(error):
-                raise
-            outcome = _failed(built.config, recording.directory.path.parents[1], error)
-        yield index, outcome
 
 
 def keep_error(config: Mapping[str, Any], workdir: str | os.PathLike, text: str) -> None:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatwide.columns import RESULT_FIELDS
@@ -228,6 +228,7 @@ def test_the_lock_is_free_after_an_error(run):
 # The metrics.
 
 
+@settings(deadline=None)  # other processes may hold the core
 @given(st.lists(st.floats(allow_nan=False) | st.integers(-(2**63), 2**63) | st.none(), min_size=1, max_size=4))
 def test_numbers_come_back_to_the_last_bit(tmp_path_factory, values):
     run = RunDirectory(tmp_path_factory.mktemp("run"))

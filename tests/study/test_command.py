@@ -18,8 +18,6 @@ from flatwide import cli, runner
 from flatwide.study import stalls
 from flatwide.study.executors import Site, local
 
-pytestmark = pytest.mark.optimized
-
 STUDY = """
 from flatwide.config import default
 def get_config():

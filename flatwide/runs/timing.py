@@ -50,12 +50,17 @@ def _step_seconds(built: Experiment) -> float:
     """Train for a while, and return the seconds per step without compiling."""
     state = built.init()
     began, compiled = time.monotonic(), jax_settings.compile_seconds()
+    first: tuple[int, float] | None = None
     step = seconds = 0
     for taken in driver.steps(built, state):
-        if taken.state is not None:  # else within a call, which has taken all its steps already
-            step, seconds = taken.step, time.monotonic() - began - (jax_settings.compile_seconds() - compiled)
-        if seconds >= _ENOUGH_SECONDS:
+        if taken.state is None:
+            continue  # within a call, which has taken all its steps already
+        step, seconds = taken.step, time.monotonic() - began - (jax_settings.compile_seconds() - compiled)
+        if seconds - (first[1] if first else 0.0) >= _ENOUGH_SECONDS:
             break
+        first = first or (step, seconds)
+    if first is not None and step > first[0]:
+        return (seconds - first[1]) / (step - first[0])
     return max(0.0, seconds) / max(step, 1)
 
 

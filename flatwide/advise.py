@@ -31,8 +31,8 @@ _RULES = {
 }
 
 
-def command(arguments: list[str]) -> str:
-    """Return advice as text for the terminal.
+def command(arguments: list[str]) -> tuple[str, str]:
+    """Return advice as text for the terminal, and a line for each part of the runs whose advice is refused.
 
     Args:
       arguments: those after `advise`.
@@ -57,7 +57,8 @@ def command(arguments: list[str]) -> str:
     metric = flags.metric or "test_metric"
     runs, advised = _advise(flags.workdir, assignments, metric=metric, choose_by=flags.choose_by)
     percent = metrics.units(runs, metric).is_percent
-    return "\n\n".join(describe(item, is_percent=percent, seconds=seconds) for item, seconds in advised)
+    given = (describe(item, is_percent=percent) for item, _ in advised if not item.refusal)
+    return "\n\n".join(given), "\n".join(_refused(item, seconds) for item, seconds in advised if item.refusal)
 
 
 def advise_rho(workdir: str | Path, *, metric: str = "test_metric", choose_by: str | None = None, **at: Any) -> list:
@@ -129,16 +130,13 @@ def _seconds(runs: "pd.DataFrame", num_params: int) -> float:
     return times[len(times) // 2] * max(1.0, num_params / largest)
 
 
-def describe(item: advice.Advice, *, is_percent: bool, seconds: float) -> str:
-    """Write an advice in a few lines.
+def describe(item: advice.Advice, *, is_percent: bool) -> str:
+    """Write an advice that is given in a few lines.
 
     Args:
       is_percent: whether the metric is a fraction, reported in percentage points.
-      seconds: estimated duration of a run at this width; NaN if unknown.
     """
     head = f"{item.part}: " if item.part else ""
-    if item.refusal:
-        return f"{head}no advice for {item.num_params:,} parameters: {item.refusal}.\n{_grid(seconds)}"
     values = ", ".join(value.text for value in item.values)
     rule = _RULES[item.rule].format(tried_at=item.tried_at)
     lines = [f"{head}at {item.num_params:,} parameters: {values}, {rule}."]
@@ -185,9 +183,13 @@ def _interval(mean: Any, is_percent: bool) -> str:
     return f"95 % interval {low} to {high}"
 
 
-def _grid(seconds: float) -> str:
-    """Describe the grid of runs to train instead."""
+def _refused(item: advice.Advice, seconds: float) -> str:
+    """Say why advice is refused, and which grid to train instead; a run of it takes `seconds`, NaN if unknown."""
+    head = f"{item.part}: " if item.part else ""
     count = (len(_GRID) + 1) * _GRID_SEEDS
     radii = ", ".join(f"{rho:g}" for rho in _GRID)
     time = "" if math.isnan(seconds) else f", about {duration_text(count * seconds)} one after another"
-    return f"Train rho 0, {radii} with {_GRID_SEEDS} seeds each at this width instead: {count} runs{time}."
+    return (
+        f"{head}no advice for {item.num_params:,} parameters: {item.refusal}. "
+        f"Train rho 0, {radii} with {_GRID_SEEDS} seeds each at this width instead: {count} runs{time}."
+    )

@@ -18,7 +18,7 @@ processes train one run together: in a job of Slurm or Open MPI the flag is enou
 the other three.
 
 Exit codes: 0 done (a diverged run too), 1 failed during the work (a full disk, runs of a study, a slope that is off),
-2 bad config or missing data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
+2 bad config, missing data or refused advice, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 """
 
 import functools
@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
             "report": _write_report,
             "measure": _measure,
             "coordinate_check": _check_coordinates,
-            **{name: functools.partial(_print, name) for name in ("advise", "plan", "diagnose")},
+            "advise": _advise,
+            **{name: functools.partial(_print, name) for name in ("plan", "diagnose")},
             "compare": _compare,
             "configs": _list_configs,
             "doctor": _examine,
@@ -116,6 +117,16 @@ def _compare(arguments: list[str]) -> int:
     text, code = compare.command(arguments, train=train)
     print(text, file=sys.stderr if code else sys.stdout)
     return code
+
+
+def _advise(arguments: list[str]) -> int:
+    """Print advice; a refused one is an error, since there are too few runs for it."""
+    from flatwide import advise
+
+    given, refused = advise.command(arguments)
+    if given:
+        print(given)
+    return failed(BAD_INPUT, refused) if refused else DONE
 
 
 def _print(module: str, arguments: list[str]) -> int:

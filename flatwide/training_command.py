@@ -239,12 +239,13 @@ def supervised(run: Callable[[Callable[[], bool]], int]) -> int:
     Args:
       run: (whether to stop) -> the exit code of work that ends.
     """
+    from flatwide.runs.recording import Stopped
     from flatwide.study import supervise
 
     received = signals.heard()
     try:
         return run(lambda: bool(received))
-    except supervise.Stopped as stopped:
+    except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 128 + received[0]
     except supervise.WorkerError as error:

@@ -57,10 +57,12 @@ def test_it_advises_for_a_width_of_the_family(made, capsys):
 
 
 def test_a_refusal_says_what_to_train_instead(made, capsys):
-    assert cli.main(["advise", str(made), "--at=num_neurons=(3000,1000)"]) == 0
-    printed = capsys.readouterr().out
-    assert "no advice for 3,206,010 parameters" in printed
-    assert "Train rho 0, 0.02, 0.05, 0.1, 0.2, 0.5 with 3 seeds each at this width instead: 18 runs, about " in printed
+    assert cli.main(["advise", str(made), "--at=num_neurons=(3000,1000)"]) == 2
+    printed, errors = capsys.readouterr()
+    assert printed == ""
+    assert errors.count("\n") == 1
+    assert errors.startswith("no advice for 3,206,010 parameters: ")
+    assert "Train rho 0, 0.02, 0.05, 0.1, 0.2, 0.5 with 3 seeds each at this width instead: 18 runs, about " in errors
 
 
 @pytest.mark.parametrize(

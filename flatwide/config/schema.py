@@ -10,11 +10,11 @@ from flatwide.registry import is_own_file, shown
 
 
 class ConfigError(ValueError):
-    """All faults of a configuration, one line each."""
+    """All faults of a configuration, one line each, or its only one."""
 
-    def __init__(self, faults: list[str]):
-        self.faults = faults
-        super().__init__("\n".join(faults))
+    def __init__(self, faults: list[str] | str):
+        self.faults = [faults] if isinstance(faults, str) else faults
+        super().__init__("\n".join(self.faults))
 
 
 class Check(NamedTuple):

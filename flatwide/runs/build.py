@@ -71,6 +71,7 @@ def assemble(
     if config["label_noise"] > 0:
         train = data.add_label_noise(train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"])
     example = hashable(dataset.example)
+    real, number = jax.dtypes.canonicalize_dtype(float), cast(Any, np.asarray)  # faster on the host
     targets = Targets(dataset.num_outputs, dataset.has_real_targets)
     program = _program(
         _static(config),
@@ -93,7 +94,12 @@ def assemble(
         source=sources.source_of(
             train, program["workload"], batch_size=config["batch_size"], schedule=program["schedule"]
         ),
-        values=_values(config),
+        values=Values(
+            rho=number(configs.effective_rho(config), real),
+            learning_rate=number(config["learning_rate"], real),
+            weight_decay=number(config["weight_decay"], real),
+            seed=number(config["seed"], np.uint32),
+        ),
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         eval_every_steps=config["eval_every_steps"] or steps_per_epoch,
@@ -186,16 +192,6 @@ def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     files = {f"{name}_file": registry.content_digest(config[name]) for name in configs.MAY_BE_OWN}
     mode = {"one_pass": one_pass, "double": is_double()}
     return tuple(sorted({**static, **files, **mode}.items()))
-
-
-def _values(config: Mapping[str, Any]) -> Values:
-    real, number = jax.dtypes.canonicalize_dtype(float), cast(Any, np.asarray)  # faster on the host
-    return Values(
-        rho=number(configs.effective_rho(config), real),
-        learning_rate=number(config["learning_rate"], real),
-        weight_decay=number(config["weight_decay"], real),
-        seed=number(config["seed"], np.uint32),
-    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -301,21 +301,16 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a checkpoint with a correct digest; raise DamagedError for any other."""
     try:
         with disk.open_regular(path) as file:
-            _check(path, file)
+            size = os.fstat(file.fileno()).st_size
+            if _digest(file, size - _DIGEST_BYTES) != file.read():
+                raise DamagedError(
+                    f"{path}: the checkpoint is damaged (truncated or changed): its {size} bytes do not end with their "
+                    "SHA-256."
+                )
+            file.seek(0)
             yield file
     except OSError as error:
         raise DamagedError(f"{path}: the checkpoint cannot be read ({error.strerror or error}).") from error
-
-
-def _check(path: Path, file: IO[bytes]) -> None:
-    """Compare the digest at the end of a file with that of the bytes before it; rewind."""
-    size = os.fstat(file.fileno()).st_size
-    computed = _digest(file, size - _DIGEST_BYTES)
-    if computed != file.read():
-        raise DamagedError(
-            f"{path}: the checkpoint is damaged (truncated or changed): its {size} bytes do not end with their SHA-256."
-        )
-    file.seek(0)
 
 
 def _digest(file: IO[bytes], size: int) -> bytes:

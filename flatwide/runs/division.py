@@ -29,8 +29,8 @@ def divide(config: Mapping[str, Any], num_devices: int, *, ascent_state: PyTree)
       num_devices: over which a step may be divided; 1 for a step on one device.
       ascent_state: the state of the SAM rule; one with leaves passes from each microbatch to the next.
     """
-    num_rows = piece_size(config)
-    count = num_microbatches(config)
+    num_rows = (config["microbatch"] or config["batch_size"]) // config["accumulation_steps"]
+    count = config["batch_size"] // (config["microbatch"] or config["batch_size"])  # each has its perturbation
     if num_devices == 1:
         return Division(num_rows, "does all the work")
     if not config["shard_parameters"] and goes_to_devices(count, num_devices, ascent_state=ascent_state):
@@ -46,13 +46,3 @@ def divide(config: Mapping[str, Any], num_devices: int, *, ascent_state: PyTree)
         ways += f", or {count} microbatches, expected a multiple too"
     fault = f"{named}: {ways}. Each device does all the work of a step; change one of these numbers."
     return Division(num_rows, "does all the work", fault)
-
-
-def num_microbatches(config: Mapping[str, Any]) -> int:
-    """Return the number of parts of a batch, each of which has its perturbation."""
-    return config["batch_size"] // (config["microbatch"] or config["batch_size"])
-
-
-def piece_size(config: Mapping[str, Any]) -> int:
-    """Return the number of examples of a batch whose gradient is computed at a time, on all devices that share it."""
-    return (config["microbatch"] or config["batch_size"]) // config["accumulation_steps"]

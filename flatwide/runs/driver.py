@@ -1,6 +1,7 @@
 """Training of runs, from a config and a work directory to the files of a finished run."""
 
 import contextlib
+import itertools
 import os
 import time
 import traceback
@@ -116,9 +117,11 @@ def _train_together(
 ) -> Iterator[tuple[int, Outcome]]:
     """Advance opened runs until each has ended, and yield the outcome of each."""
     open_runs = {index for index, (_, recording) in opened.items()}
+    if not opened:
+        return
     states = [recording.state for _, recording in opened.values()]
-    calls = _group_steps([built for built, _ in opened.values()], states) if opened else iter(())
-    for segments in calls:
+    none: list[list[Taken]] = [[]] * len(opened)  # a run may be at its end when it is opened
+    for segments in itertools.chain([none], _group_steps([built for built, _ in opened.values()], states)):
         for (index, (built, recording)), epochs in zip(opened.items(), segments, strict=True):
             if index not in open_runs:
                 continue
@@ -133,19 +136,10 @@ def _train_together(
                     raise
                 yield index, _failed(built.config, recording.directory.path.parents[1], error)
                 open_runs.discard(index)
-        if open_runs and should_stop():
+        if segments is not none and open_runs and should_stop():
             for index in open_runs:
                 opened[index][1].save()
             raise Stopped("stopped; every run of the group is saved. Rerun the same command to resume.")
-    for index in open_runs:  # it was at its end when it was opened
-        built, recording = opened[index]
-        try:
-            outcome = Outcome(recording.finish()["status"])
-        except Exception as error:  # its metrics.csv was changed meanwhile
-            if disk.is_full(error):
-                raise
-            outcome = _failed(built.config, recording.directory.path.parents[1], error)
-        yield index, outcome
 
 
 def keep_error(config: Mapping[str, Any], workdir: str | os.PathLike, text: str) -> None:
@@ -171,32 +165,23 @@ def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDir
     if not jax_settings.has_started():
         os.environ.setdefault("NPROC", str(num_threads))  # in case a user's data set uses JAX
     directory, identity = locate(config, workdir)
-    _check_same(directory)
+    if directory.name != (first := processes.agreed(lambda: directory.name)):
+        raise configs.ConfigError(
+            f"{directory.name}: process 0 trains {first}. Expected the same config, data and Python files of "
+            "yours in every process; compare --config and config.data_dir on all machines."
+        )
     if processes.agreed((directory.path / "config.json").exists):
         num_threads = processes.agreed(lambda: directory.read_config().get("threads")) or num_threads
     return directory, identity, num_threads
-
-
-def _check_same(directory: RunDirectory) -> None:
-    """Raise ConfigError if this process would train a different run than process 0."""
-    if directory.name != (first := processes.agreed(lambda: directory.name)):
-        raise configs.ConfigError(
-            [
-                f"{directory.name}: process 0 trains {first}. Expected the same config, data and Python files of "
-                "yours in every process; compare --config and config.data_dir on all machines."
-            ]
-        )
 
 
 def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
     built = assemble(config)
     if config["group_size"] > 1 and not built.has_whole_epochs:
         raise configs.ConfigError(
-            [
-                f"config.group_size={config['group_size']}: expected 1 here. Runs can be trained together if the data "
-                "are held in memory, on one device, and each epoch ends with its only evaluation (eval_every_steps and "
-                "steps_per_eval None, a whole number of epochs, measure_every_steps None or a whole number of epochs)."
-            ]
+            f"config.group_size={config['group_size']}: expected 1 here. Runs can be trained together if the data "
+            "are held in memory, on one device, and each epoch ends with its only evaluation (eval_every_steps and "
+            "steps_per_eval None, a whole number of epochs, measure_every_steps None or a whole number of epochs)."
         )
     _check_devices(built)
     if fault := built.division.fault:
@@ -214,17 +199,13 @@ def _check_devices(built: Experiment) -> None:
     dataset = f"config.dataset={built.config['dataset']!r}"
     if processes.count() > 1:
         raise configs.ConfigError(
-            [
-                f"{dataset}: expected a data set that several processes can share. Its games are played by one process "
-                "between steps; omit --distributed."
-            ]
+            f"{dataset}: expected a data set that several processes can share. Its games are played by one process "
+            "between steps; omit --distributed."
         )
     if built.config["shard_parameters"]:
         raise configs.ConfigError(
-            [
-                f"config.shard_parameters=True with {dataset}: its games are played between the steps, one action at a "
-                "time, which would gather the whole network for each; set config.shard_parameters=False."
-            ]
+            f"config.shard_parameters=True with {dataset}: its games are played between the steps, one action at a "
+            "time, which would gather the whole network for each; set config.shard_parameters=False."
         )
 
 
@@ -240,10 +221,8 @@ def _open(
     with directory.lock():
         if not config["restore_checkpoint"] and processes.agreed(directory.status) in ("unfinished", "failed"):
             raise configs.ConfigError(
-                [
-                    f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Set the field to "
-                    "True to resume it, or choose another --workdir or config.seed."
-                ]
+                f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Set the field to "
+                "True to resume it, or choose another --workdir or config.seed."
             )
         started_on = {"num_devices": num_devices, "matmul_precision": jax_settings.matmul_precision()}
         directory.write_config(

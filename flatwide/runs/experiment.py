@@ -78,7 +78,7 @@ class Experiment:
     @property
     def param_shapes(self) -> PyTree:
         """The shapes and dtypes of the parameters; none is drawn."""
-        return _param_shapes(self.model)
+        return init_shapes(self.model)[0]
 
     def loss(self, params: PyTree, stats: PyTree, batch: Batch, *, train: bool = False) -> jax.Array:
         """Compute the mean loss of a raw batch, without augmentation or dropout."""
@@ -309,7 +309,7 @@ class Experiment:
     def _head(self) -> PyTree:
         """Mark the parameters whose shapes depend on the number of outputs."""
         larger = model_of(self.config, self.data.example, self.data.num_outputs + 1)
-        return jax.tree.map(lambda a, b: a.shape != b.shape, self.param_shapes, _param_shapes(larger))
+        return jax.tree.map(lambda a, b: a.shape != b.shape, self.param_shapes, init_shapes(larger)[0])
 
     def _start(self, *, restart: Callable[[PyTree, PyTree], PyTree] | None) -> start.Start:
         return start.Start(
@@ -398,8 +398,3 @@ def hashable(tree: PyTree) -> tuple:
     """Return the leaves and the structure of a tree, as the key of a cache."""
     leaves, structure = jax.tree.flatten(tree)
     return tuple(leaves), structure
-
-
-@functools.lru_cache(maxsize=64)
-def _param_shapes(model: Model) -> PyTree:
-    return init_shapes(model)[0]

@@ -133,7 +133,7 @@ def _check_is_free(coordinator: str) -> None:
             server.bind((host, port))
     except (OSError, OverflowError) as error:
         raise ConfigError(
-            [f"{coordinator}: process 0 cannot listen on port {port} ({error}). Expected one that no program uses."]
+            f"{coordinator}: process 0 cannot listen on port {port} ({error}). Expected one that no program uses."
         ) from None
 
 
@@ -180,7 +180,7 @@ def available_threads() -> int:
     if text is None:
         return machine.available()
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError([f"NPROC={text!r}: expected a number of threads >= 1 in this environment variable."])
+        raise ConfigError(f"NPROC={text!r}: expected a number of threads >= 1 in this environment variable.")
     return int(text)
 
 

@@ -43,11 +43,6 @@ class TensorBoard:
             if value is not None:
                 self._writer.add_scalar(name, value, step)
 
-    def flush(self) -> None:
-        """Write out buffered events."""
-        if self._writer:
-            self._writer.flush()
-
     def close(self) -> None:
         """Write out buffered events and close the file."""
         if self._writer:
@@ -96,7 +91,7 @@ class StatusLine:
         self._stream.flush()
 
 
-class Progress:
+class Progress(StatusLine):
     """Progress of a run: a line that is updated in place on a terminal, elsewhere a line from time to time.
 
     Args:
@@ -117,9 +112,9 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._num_steps, self._steps_per_epoch = num_steps, steps_per_epoch
-        self._status, self._clock = StatusLine(stream), clock
-        is_live = self._status.is_live
-        self._every_steps, self._every_seconds = (1, _LIVE_SECONDS) if is_live else (every_steps, every_seconds)
+        super().__init__(stream)
+        self._clock = clock
+        self._every_steps, self._every_seconds = (1, _LIVE_SECONDS) if self.is_live else (every_steps, every_seconds)
         self._first: tuple[int, float] | None = None  # step and time of the first update, after compiling
         self._shown: tuple[int, float] | None = None  # step and time of the last line
         self._values: Mapping[str, float | None] = {}
@@ -132,15 +127,7 @@ class Progress:
         if not self._is_due(step, now):
             return
         self._shown = step, now
-        self._status.show(self._text(step, now))
-
-    def message(self, text: str) -> None:
-        """Print a separate line."""
-        self._status.message(text)
-
-    def close(self) -> None:
-        """Leave the live line in sight and go to the next one."""
-        self._status.close()
+        self.show(self._text(step, now))
 
     def _is_due(self, step: int, now: float) -> bool:
         if self._shown is None:

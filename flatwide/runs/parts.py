@@ -83,7 +83,7 @@ def _load_dataset(name: str, content: tuple, double: bool, fields: tuple[tuple[s
     del content, double  # only part of the cache key: edited files or 64-bit numbers make a different data set
     dataset = registry.find("config.dataset", name, data.DATASETS)(**dict(fields))
     if not isinstance(dataset, Dataset):
-        raise configs.ConfigError([f"config.dataset={name!r} returned {type(dataset).__name__}; expected a Dataset."])
+        raise configs.ConfigError(f"config.dataset={name!r} returned {type(dataset).__name__}; expected a Dataset.")
     return dataset
 
 
@@ -96,6 +96,11 @@ def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Mo
     if config["linearized"]:
         return lazy.linearize(model, scale=config["output_scale"])
     return model if config["output_scale"] is None else lazy.centre(model, scale=config["output_scale"])
+
+
+def param_shapes(config: Mapping[str, Any], dataset: Dataset) -> PyTree:
+    """Trace the parameters of the network of a config, once for all configs with the same network."""
+    return _shapes(_network(config, dataset.example, dataset.num_outputs))
 
 
 def width_field(config: Mapping[str, Any]) -> str:
@@ -112,7 +117,10 @@ def growth(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> tupl
     """
     others = _other_widths(config, example, num_outputs)
     shapes = [_shapes(model) for model in (*others, _network(config, example, num_outputs))]
-    return _leaves(config, *shapes), shapes[0]
+    try:
+        return parameterization.leaves(*shapes), shapes[0]
+    except ValueError as error:
+        raise configs.ConfigError(f"config.base_width={config['base_width']}: {error}") from None
 
 
 def scaled_ascent(config: Mapping[str, Any], factors: parameterization.Factors | None) -> Callable[..., sam.AscentRule]:
@@ -173,51 +181,49 @@ class Targets(NamedTuple):
 
 
 def _network(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
-    """Build the network of a config, without linearization, output scale or muP."""
+    """Build the network of a config, without linearization, output scale or muP; the same object for the same one."""
     builder = registry.find("config.model", config["model"], models.MODELS)
-    model = builder(example, num_outputs, **fields_for(builder, config))
+    fields = tuple(sorted(fields_for(builder, config).items()))
+    leaves, structure = jax.tree.flatten(example)
+    content = registry.content_digest(config["model"]), is_double()
+    return _cached_network(config["model"], content, fields, tuple(leaves), structure, num_outputs)
+
+
+@functools.lru_cache(maxsize=256)
+def _cached_network(
+    name: str, content: tuple, fields: tuple, leaves: tuple, structure: PyTree, num_outputs: int
+) -> Model:
+    del content  # only part of the cache key
+    builder = registry.find("config.model", name, models.MODELS)
+    model = builder(jax.tree.unflatten(structure, leaves), num_outputs, **dict(fields))
     if not isinstance(model, Model):
-        raise configs.ConfigError([registry.not_a_model(config["model"], f"returned {type(model).__name__}")])
+        raise configs.ConfigError(registry.not_a_model(name, f"returned {type(model).__name__}"))
     return model
 
 
 def _other_widths(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> tuple[Model, Model]:
-    """Build a network at its base width and at a multiple of it; the same networks are the same objects again.
+    """Build a network at its base width and at a multiple of it.
 
     Raises: ConfigError if the model has no width, or the run's is not a multiple of the base width.
     """
     name, base = width_field(config), config["base_width"]
     if not name:
         raise configs.ConfigError(
-            [f"config.base_width={base}: config.model={config['model']!r} reads no field that sets a width."]
+            f"config.base_width={base}: config.model={config['model']!r} reads no field that sets a width."
         )
     is_tuple = isinstance(config[name], tuple)
     sizes = config[name] if is_tuple else (config[name],)
     if len(sizes) != len(base) or len({Fraction(*of) for of in zip(sizes, base, strict=True)}) != 1:
         shown_base = base if is_tuple or len(base) > 1 else base[0]
         fault = "expected as many sizes as the network has, all in the same ratio to them."
-        raise configs.ConfigError([f"config.base_width={shown_base} with config.{name}={config[name]}: {fault}"])
+        raise configs.ConfigError(f"config.base_width={shown_base} with config.{name}={config[name]}: {fault}")
     read = {name: value for name, value in config.items() if name not in ("base_width", "parameterization")}
-    leaves, structure = jax.tree.flatten(example)
 
     def at(multiple: int) -> Model:
         width = tuple(multiple * size for size in base)
-        fields = fields_for(registry.find("config.model", config["model"], models.MODELS), read)
-        fields[name] = width if is_tuple else width[0]
-        content = registry.content_digest(config["model"]), is_double()
-        return _network_of_width(
-            config["model"], content, tuple(sorted(fields.items())), tuple(leaves), structure, num_outputs
-        )
+        return _network(read | {name: width if is_tuple else width[0]}, example, num_outputs)
 
     return at(1), at(parameterization.PROBE)
-
-
-@functools.lru_cache(maxsize=64)
-def _network_of_width(
-    name: str, content: tuple, fields: tuple, leaves: tuple, structure: PyTree, num_outputs: int
-) -> Model:
-    del content  # only part of the cache key
-    return _network({"model": name, **dict(fields)}, jax.tree.unflatten(structure, leaves), num_outputs)
 
 
 @dataclass(frozen=True)
@@ -242,6 +248,7 @@ class ScaledInit:
         return parameterization.multiply(jax.tree.unflatten(jax.tree.structure(params), numbers), params), stats
 
 
+@functools.lru_cache(maxsize=256)
 def init_shapes(model: Model) -> tuple[PyTree, PyTree]:
     """Trace the shapes and dtypes of `model.init`, without measuring standard deviations."""
     init = model.init.unscaled if isinstance(model.init, ScaledInit) else model.init
@@ -252,13 +259,6 @@ def init_shapes(model: Model) -> tuple[PyTree, PyTree]:
 def _exponents(base: Model, probe: Model) -> tuple[float, ...]:
     shapes = _shapes(base), _shapes(probe)
     return parameterization.initial_exponents(base.init, probe.init, parameterization.leaves(*shapes, shapes[1]))
-
-
-def _leaves(config: Mapping[str, Any], *shapes: PyTree) -> tuple[Leaf, ...]:
-    try:
-        return parameterization.leaves(*shapes)
-    except ValueError as error:
-        raise configs.ConfigError([f"config.base_width={config['base_width']}: {error}"]) from None
 
 
 def _shapes(model: Model) -> PyTree:

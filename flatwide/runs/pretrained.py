@@ -30,21 +30,21 @@ def source(config: Mapping[str, Any]) -> RunDirectory:
     if (path / "config.json").is_file():
         found = [RunDirectory(path)]
         if rho is not None and _rho(found[0]) != rho:
-            raise configs.ConfigError([f"{given}: has rho {_rho(found[0])}, not config.pretraining_rho={rho}."])
+            raise configs.ConfigError(f"{given}: has rho {_rho(found[0])}, not config.pretraining_rho={rho}.")
     elif (path / "runs").is_dir():
         if rho is None:
-            raise configs.ConfigError([f"{given}: is a work directory; give config.pretraining_rho, such as 0."])
+            raise configs.ConfigError(f"{given}: is a work directory; give config.pretraining_rho, such as 0.")
         found = list(_matching(config, path))
     else:
-        raise configs.ConfigError([f"{given}: expected the directory of a run, or a work directory."])
+        raise configs.ConfigError(f"{given}: expected the directory of a run, or a work directory.")
     if len(found) != 1:
         asked = f"config.pretraining_rho={rho}, config.seed={config['seed']} and these sizes"
         named = f": {', '.join(directory.name for directory in found[:3])}" if found else ""
         raise configs.ConfigError(
-            [f"{given}: {len(found)} runs have {asked}{named}; expected one, or give the directory of a run."]
+            f"{given}: {len(found)} runs have {asked}{named}; expected one, or give the directory of a run."
         )
     if (status := found[0].status()) != "finished":
-        raise configs.ConfigError([f"config.initialize_from: {found[0].path} is {status}; expected a finished run."])
+        raise configs.ConfigError(f"config.initialize_from: {found[0].path} is {status}; expected a finished run.")
     return found[0]
 
 
@@ -74,7 +74,7 @@ def weights(config: Mapping[str, Any], drawn: tuple[PyTree, PyTree], head: PyTre
         raise
     except ValueError as error:
         raise configs.ConfigError(
-            [f"config.initialize_from: {error} A head of another size starts anew with config.reinitialize=head."]
+            f"config.initialize_from: {error} A head of another size starts anew with config.reinitialize=head."
         ) from None
     params = [loaded["params"].get(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
     return jax.tree.unflatten(structure, params), loaded["stats"]
@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 def _checkpoint(directory: RunDirectory) -> Path:
     path = directory.checkpoints / checkpoints.FINAL
     if not path.is_file():
-        raise configs.ConfigError([f"config.initialize_from: {path} is missing; expected the network in one file."])
+        raise configs.ConfigError(f"config.initialize_from: {path} is missing; expected the network in one file.")
     return path
 
 

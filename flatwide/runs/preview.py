@@ -1,17 +1,16 @@
 """Description of a run without training it, for `--dry_run`."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 
-from flatwide import catalogue, models, registry, sparsify
+from flatwide import catalogue, sparsify
 from flatwide import config as configs
-from flatwide.runs import build, division, jax_settings
+from flatwide.runs import build, division
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import unread_fields
-from flatwide.runs.parts import init_shapes, model_of, planned_dataset, width_field
+from flatwide.runs.parts import param_shapes, planned_dataset, width_field
 from flatwide.training import devices
 from flatwide.types import PyTree
 
@@ -118,37 +117,16 @@ def _gradients_per_step(built: Experiment) -> str:
 
 
 class Sizes(NamedTuple):
-    """Sizes of a run: `params` is a pytree of shapes and dtypes; optimizer steps of the run and of an epoch."""
+    """Sizes of a run: `params` is a pytree of shapes and dtypes; its number of optimizer steps."""
 
     params: PyTree
     num_steps: int
-    steps_per_epoch: int
 
 
 def sizes(config: Mapping[str, Any]) -> Sizes:
     """Compute the sizes of a resolved config's run; its data need not be on this machine."""
     dataset = planned_dataset(config)
-    lengths = build.lengths(config, dataset.train.num_examples)
-    builder = registry.find("config.model", config["model"], models.MODELS)
-    names = ("model", "linearized", "output_scale", *registry.fields(builder))
-    read = tuple((name, config[name]) for name in names if name in config)
-    content = registry.content_digest(config["model"]), jax_settings.is_double()
-    leaves, structure = jax.tree.flatten(dataset.example)
-    params = _params(read, content, tuple(leaves), structure, dataset.num_outputs)
-    return Sizes(params=params, num_steps=lengths.num_steps, steps_per_epoch=lengths.steps_per_epoch)
-
-
-@functools.lru_cache(maxsize=256)
-def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outputs: int) -> PyTree:
-    """Trace a network's parameters once for all runs of a study with the same network.
-
-    Args:
-      read: the config fields that determine the network, with their values. content: the digest of the file of a
-        user's model, and whether numbers have 64 bits.
-      leaves, structure: one example's inputs.
-    """
-    model = model_of(dict(read), jax.tree.unflatten(structure, leaves), num_outputs)
-    return init_shapes(model)[0]
+    return Sizes(param_shapes(config, dataset), build.lengths(config, dataset.train.num_examples).num_steps)
 
 
 def readable(num_bytes: float) -> str:

@@ -34,7 +34,7 @@ _MOST_WARNINGS = 3  # of snapshots that are missing
 
 
 class Stopped(Exception):
-    """The run was stopped and has saved its state; the same command resumes it."""
+    """A run or a study was stopped, and has saved its state; the same command resumes it."""
 
 
 class Recording:
@@ -230,7 +230,9 @@ class Recording:
     def _checkpoint_memory(self) -> Memory:
         """Return the memory that a checkpoint stores now."""
         return self._memory._replace(
-            seconds=self._seconds(), metrics_rows=self._written.num_rows, metrics_sha256=self._written.hexdigest()
+            seconds=self._memory.seconds + time.monotonic() - self._began,
+            metrics_rows=self._written.num_rows,
+            metrics_sha256=self._written.hexdigest(),
         )
 
     def _row(self) -> dict[str, float | None]:
@@ -276,9 +278,6 @@ class Recording:
         steps = [step for step in self._built.snapshot_steps if step < self.taken.step]
         paths = [snapshots.path(self.directory, step, self._built.steps_per_epoch) for step in steps]
         return [path for path in paths if checkpoints.existing(path) is None]
-
-    def _seconds(self) -> float:
-        return self._memory.seconds + time.monotonic() - self._began
 
     def _is_due(self, step: int) -> bool:
         """Whether there is an evaluation after `step` steps."""
@@ -348,8 +347,9 @@ def _evaluators(built: Experiment, should_stop: Callable[[], bool]) -> Callable[
 
 def where() -> dict[str, Any]:
     """Return the device, precision and package versions of this process."""
+    kind = jax.local_devices()[0].device_kind
     return {
-        "device": _device(),
+        "device": f"cpu: {machine.model_name()}" if kind == "cpu" else kind,
         "x64": is_double(),
         "matmul_precision": matmul_precision(),
         "versions": _versions(),
@@ -360,9 +360,3 @@ def where() -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     packages = ("jax", "jaxlib", "flax", "optax", "numpy", "flatwide")
     return {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}}
-
-
-@functools.cache
-def _device() -> str:
-    kind = jax.local_devices()[0].device_kind
-    return f"cpu: {machine.model_name()}" if kind == "cpu" else kind

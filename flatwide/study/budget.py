@@ -46,14 +46,9 @@ def solve(params: PyTree, *, budget: int, pruner: str, layer_density: str | None
         middle = (low + high) / 2
         low, high = (middle, high) if count(middle) >= budget else (low, middle)
     sparsity = min((low, high), key=lambda candidate: abs(count(candidate) - budget))
-    return _shortest(sparsity, count)
-
-
-def _shortest(sparsity: float, count) -> Solved:
-    """Round a sparsity to the fewest digits that give the same count."""
     wanted = count(sparsity)
     for digits in range(2, 17):
-        rounded = round(sparsity, digits)
+        rounded = round(sparsity, digits)  # to the fewest digits that give the same count
         if rounded < 1 and count(rounded) == wanted:
             return Solved(rounded, wanted)
     return Solved(sparsity, wanted)

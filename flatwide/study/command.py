@@ -133,7 +133,7 @@ def _train(
     settings, workers = planned.settings, num_workers(planned, stored)
     written = _write_orders(planned, tasks, workdir, estimate)
     group_size = max(run.config["group_size"] for run in planned.runs)
-    site = Site(orders=written.path, threads=threads(planned), study=settings.study, group_size=group_size)
+    site = Site(orders=written.path, threads=planned.threads, study=settings.study, group_size=group_size)
     shapes = {state.directory.name: state.run.shape for state in tasks}
 
     def patience(names: Iterable[str]) -> float:
@@ -182,18 +182,13 @@ def _write_orders(planned: Plan, tasks: list[RunState], workdir: str, estimate: 
     return orders.write(workdir, named, tensorboard=settings.tensorboard, may_outlive=may_outlive)
 
 
-def threads(planned: Plan) -> int:
-    """Return the CPU threads of each worker: those of the config, else one, so that no thread idles."""
-    return planned.runs[0].config["threads"] or 1
-
-
 def num_workers(planned: Plan, stored: Inventory) -> int:
     """Return the number of workers: that of the study, else as many as its executor can run at once.
 
     Raises: ConfigError if it depends on a cluster that does not answer.
     """
     settings = planned.settings
-    workers = settings.workers or executors.find(settings.executor).capacity(settings.study, threads(planned))
+    workers = settings.workers or executors.find(settings.executor).capacity(settings.study, planned.threads)
     return max(1, min(workers, len(stored.to_do())))
 
 
@@ -213,7 +208,7 @@ class _Refresher:
             self._due = ended + max(_REFRESH_SECONDS, _REFRESH_SHARE * (ended - began))
 
 
-class _Progress:
+class _Progress(StatusLine):
     """Progress lines: how many runs are done and how long the rest will take."""
 
     def __init__(
@@ -227,11 +222,12 @@ class _Progress:
         workers: int,
         stream: TextIO,
     ):
+        super().__init__(stream)
         self.counts: Counter[str] = Counter()
         self._states = {state.directory.name: state for state in tasks}
         self._total, self._done = len(stored.states), stored.count(*DONE)
         self._left = describe.to_train(tasks)
-        self._estimate, self._workers, self._status = estimate, workers, StatusLine(stream)
+        self._estimate, self._workers = estimate, workers
         self._orders, self._watch = orders, watch
         # Runs that have ended: the deadline for their worker to write their duration, and the duration with compiling.
         self._unlearned: dict[str, tuple[float, float]] = {}
@@ -256,25 +252,17 @@ class _Progress:
 
     def tick(self) -> None:
         """Show progress, if it is time."""
-        every = _LIVE_SECONDS if self._status.is_live else _EVERY_SECONDS if self._has_news else _QUIET_SECONDS
+        every = _LIVE_SECONDS if self.is_live else _EVERY_SECONDS if self._has_news else _QUIET_SECONDS
         is_over = self._has_news and self._num_left == 0
         if time.monotonic() - self._shown_at >= every or is_over:
             self._shown_at, self._has_news = time.monotonic(), False
-            self._status.show(self._text())
-
-    def message(self, text: str) -> None:
-        """Print a line that stays."""
-        self._status.message(text)
-
-    def close(self) -> None:
-        """Leave the live line on screen."""
-        self._status.close()
+            self.show(self._text())
 
     def _text(self) -> str:
         self._learn()
         training = {name: age for name, age in self._watch.training().items() if name in self._states}
         parts = [f"runs {self._done}/{self._total}"]
-        if self._status.is_live:
+        if self.is_live:
             full = _BAR * self._done // max(1, self._total)
             parts.insert(0, f"[{'#' * full}{'-' * (_BAR - full)}]")
         parts += [f"{count} {status}" for status in ("diverged", "failed") if (count := self.counts[status])]

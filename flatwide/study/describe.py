@@ -32,7 +32,11 @@ class Estimate:
         self._compiling: dict[tuple, float] = {}
         for state in stored.states:
             if state.run.shape not in self._costs:
-                self._costs[state.run.shape] = _cost(state.run)
+                sizes, batch_size = preview.sizes(state.run.config), state.run.config["batch_size"]
+                passes = 1 if configs.effective_rho(state.run.config) == 0 else 2
+                # Reading and shuffling make a step of a tiny network as long as one with ten thousand weights.
+                cost = (trees.size(sizes.params) + 10_000) * batch_size * sizes.num_steps * passes
+                self._costs[state.run.shape] = cost
             if state.seconds is not None:  # each run of a group trained together has the time of the whole group
                 self.learn(state, state.seconds / state.run.config["group_size"])
         for shape, seen in self._seen.items():  # the first of a shape's runs has compiled for all
@@ -216,10 +220,3 @@ def array_bytes(built: Experiment) -> int:
     """Count the bytes of measured arrays with an entry for each parameter, at all snapshots and the end."""
     arrays_per_network = sum(entry(title(name)).num_param_arrays for name in built.config["measurements"])
     return (len(built.snapshot_steps) + 1) * arrays_per_network * trees.num_bytes(built.param_shapes)
-
-
-def _cost(run: Planned) -> float:
-    sizes = preview.sizes(run.config)
-    passes = 1 if configs.effective_rho(run.config) == 0 else 2
-    # Reading and shuffling make a step of a tiny network as long as one of a network with ten thousand weights.
-    return (trees.size(sizes.params) + 10_000) * run.config["batch_size"] * sizes.num_steps * passes

@@ -245,11 +245,9 @@ def _check_files(request: Request, tasks: list[Task]) -> None:
     if named:
         files = ", ".join(sorted(named))
         raise configs.ConfigError(
-            [
-                f"measure {request.workdir}: the config of {next(iter(named.values()))} names a Python file, which "
-                f"measuring would execute: {files}. Read it, and add --trust if you trust it; or exclude these runs "
-                "with --where."
-            ]
+            f"measure {request.workdir}: the config of {next(iter(named.values()))} names a Python file, which "
+            f"measuring would execute: {files}. Read it, and add --trust if you trust it; or exclude these runs "
+            "with --where."
         )
 
 

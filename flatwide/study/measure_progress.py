@@ -77,7 +77,8 @@ def expected(missing: Mapping[RunDirectory, Sequence[Wanted]], *, runs: Iterable
     num_unknown = 0
     for directory, targets in missing.items():
         result = directory.read_result() or {}
-        per_product = _product_seconds(directory, result)
+        gradients = (result.get("num_gradients") or 2 * result["steps"]) * directory.read_config()["batch_size"]
+        per_product = _GRADIENTS_PER_PRODUCT * result["seconds"] / gradients  # of one example, from those of training
         for target in targets:
             count = TYPICAL_PRODUCTS.get(target.name)
             earlier = seen.get((catalogue.title(target.name), result.get("num_params"), target.num_examples))
@@ -90,12 +91,6 @@ def expected(missing: Mapping[RunDirectory, Sequence[Wanted]], *, runs: Iterable
     return Cost(products=products, seconds=seconds, num_unknown=num_unknown)
 
 
-def _product_seconds(directory: RunDirectory, result: Mapping[str, Any]) -> float:
-    """Estimate the seconds of a Hessian-vector product of one example from those of the gradients of training."""
-    gradients = (result.get("num_gradients") or 2 * result["steps"]) * directory.read_config()["batch_size"]
-    return _GRADIENTS_PER_PRODUCT * result["seconds"] / gradients
-
-
 def text(cost: Cost, *, workers: int) -> str:
     """Describe a cost."""
     time = duration_text(cost.seconds / workers)
@@ -104,7 +99,7 @@ def text(cost: Cost, *, workers: int) -> str:
     return line + (f", and {cost.num_unknown} measurements of unknown cost" if cost.num_unknown else "")
 
 
-class Progress:
+class Progress(StatusLine):
     """Progress of measurements: a line that is updated in place on a terminal, elsewhere a line from time to time.
 
     Args:
@@ -113,7 +108,8 @@ class Progress:
     """
 
     def __init__(self, tasks: Sequence[Task], *, num_missing: int, remaining: Callable[[Task], int], stream: TextIO):
-        self._status, self._remaining = StatusLine(stream), remaining
+        super().__init__(stream)
+        self._remaining = remaining
         self._open = {task.name: task for task in tasks}
         self._num_runs, self._total = len(tasks), num_missing
         self._began = self._shown_at = self._counted_at = time.monotonic()
@@ -128,24 +124,16 @@ class Progress:
     def tick(self, *, is_last: bool = False) -> None:
         """Show progress, if it is time."""
         now = time.monotonic()
-        interval = _LIVE_SECONDS if self._status.is_live else _EVERY_SECONDS
+        interval = _LIVE_SECONDS if self.is_live else _EVERY_SECONDS
         if not is_last and now - self._counted_at < max(interval, _COUNT_SHARE * self._count_seconds):
             return
         self._taken = self._total - sum(map(self._remaining, self._open.values()))
         self._counted_at = time.monotonic()
         self._count_seconds = self._counted_at - now
-        has_news = self._status.is_live or self._taken > self._shown
+        has_news = self.is_live or self._taken > self._shown
         if is_last or has_news or now - self._shown_at >= _QUIET_SECONDS:
             self._shown, self._shown_at = self._taken, now
-            self._status.show(self._text(now))
-
-    def message(self, text: str) -> None:
-        """Print a line that stays."""
-        self._status.message(text)
-
-    def close(self) -> None:
-        """Leave the live line on screen."""
-        self._status.close()
+            self.show(self._text(now))
 
     def _text(self, now: float) -> str:
         num_done = self._num_runs - len(self._open)

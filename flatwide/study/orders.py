@@ -133,7 +133,12 @@ class Orders(NamedTuple):
                 while time.monotonic() - began < _DEAD_SECONDS and not should_stop():
                     time.sleep(_LOOK_SECONDS)
                     if path.stat().st_mtime_ns != first:
-                        raise LocksError(_no_locks(path))
+                        raise LocksError(
+                            f"{path.parents[2]}: {socket.gethostname()} does not see the lock that the study's command "
+                            f"holds on {path}, so two machines could train one run at once. Mount this file system "
+                            "with locks that other machines see (no `nolock`, `local_lock` or `localflock`), or choose "
+                            "another --workdir."
+                        )
         except (BlockingIOError, FileNotFoundError):  # it is locked as it should be, or there is no command
             return
 
@@ -200,14 +205,6 @@ def write_started(path: Path, worker: str, pid: int) -> None:
 def _where(pid: int) -> str:
     process = machine.process(pid)
     return f"{socket.gethostname()} {pid} {process.started if process else 0}"
-
-
-def _no_locks(path: Path) -> str:
-    return (
-        f"{path.parents[2]}: {socket.gethostname()} does not see the lock that the study's command holds on {path}, so "
-        "two machines could train one run at once. Mount this file system with locks that other machines see (no "
-        "`nolock`, `local_lock` or `localflock`), or choose another --workdir."
-    )
 
 
 def _is_unmeasured(directory: RunDirectory, task: Task) -> bool:
@@ -328,8 +325,6 @@ def check_flock(path: Path, folder: Path) -> None:
                 return
             problem = "a lock on a file does not keep others from locking it"
     raise configs.ConfigError(
-        [
-            f"--workdir={folder}: {problem}, so workers could train one run twice. Choose a folder on a file "
-            "system with flock: a local disk, NFS 4, or NFS 3 with its lock manager."
-        ]
+        f"--workdir={folder}: {problem}, so workers could train one run twice. Choose a folder on a file "
+        "system with flock: a local disk, NFS 4, or NFS 3 with its lock manager."
     )

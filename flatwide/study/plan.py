@@ -36,6 +36,11 @@ class Plan(NamedTuple):
     runs: tuple[Planned, ...]
     notes: tuple[str, ...]
 
+    @property
+    def threads(self) -> int:
+        """CPU threads of each worker: those of the config, else one, so that no thread idles."""
+        return self.runs[0].config["threads"] or 1
+
 
 def expand(values: Mapping[str, Any]) -> Plan:
     """Expand a config with a study into its runs.
@@ -80,10 +85,8 @@ def _plan(parsed: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], lis
             shape = build.shape(config)
             if varied.get("rho") and "optimizer" not in varied and configs.effective_rho(config) == 0:
                 raise configs.ConfigError(
-                    [
-                        f"config.optimizer={config['optimizer']!r}: it reads no rho, which the study varies; set "
-                        "optimizer='sam' (rho = 0 is then the base optimizer)."
-                    ]
+                    f"config.optimizer={config['optimizer']!r}: it reads no rho, which the study varies; set "
+                    "optimizer='sam' (rho = 0 is then the base optimizer)."
                 )
         except ValueError as error:
             where = ", ".join(f"{field}={value!r}" for field, value in varied.items())
@@ -101,7 +104,12 @@ def _plan(parsed: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], lis
         "variant at rho = 0, does not make a different run)"
     ]
     notes = [] if parsed.study["decide"] else _notes(planned)  # its stages have few seeds, and some only one arm
-    return planned, faults, [*_budget_notes(counts), *(same if num_same else []), *notes]
+    budgets = [
+        f"width {width}, {pruner}: {reached:,} nonzero parameters at sparsity {sparsity:g}"
+        + ("" if reached == asked else f", the nearest to {asked:,}")
+        for (width, pruner, asked, sparsity), reached in counts.items()
+    ]
+    return planned, faults, [*budgets, *(same if num_same else []), *notes]
 
 
 def _product(parsed: Settings) -> Iterator[tuple[Part, Assignment]]:
@@ -122,7 +130,7 @@ def _resolve(base: Mapping[str, Any], varied: Assignment, counts: dict[tuple, in
         return config
     if base.get("sparsity"):
         given = f"config.sparsity={base['sparsity']!r}"
-        raise configs.ConfigError([f"{given}: the study computes it from {BUDGET}; leave it at 0."])
+        raise configs.ConfigError(f"{given}: the study computes it from {BUDGET}; leave it at 0.")
     shapes = preview.sizes(config).params
     asked, pruner, density = varied[BUDGET], config["pruner"], config["layer_density"]
     leaves, structure = jax.tree.flatten(shapes)
@@ -134,14 +142,6 @@ def _resolve(base: Mapping[str, Any], varied: Assignment, counts: dict[tuple, in
 @functools.lru_cache(maxsize=256)
 def _solve(shapes: tuple, *, budget: int, pruner: str, layer_density: str | None) -> Solved:
     return solve(jax.tree.unflatten(shapes[1], shapes[0]), budget=budget, pruner=pruner, layer_density=layer_density)
-
-
-def _budget_notes(counts: Mapping[tuple, int]) -> list[str]:
-    return [
-        f"width {width}, {pruner}: {reached:,} nonzero parameters at sparsity {sparsity:g}"
-        + ("" if reached == asked else f", the nearest to {asked:,}")
-        for (width, pruner, asked, sparsity), reached in counts.items()
-    ]
 
 
 def _notes(planned: list[Planned]) -> list[str]:

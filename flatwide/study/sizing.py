@@ -55,7 +55,7 @@ def fits(runs: Sequence[tuple[Mapping[str, Any], int]], study: Mapping[str, Any]
     done = subprocess.run(command, input=content, capture_output=True, text=True, env=os.environ | environment)
     if done.returncode:
         said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise configs.ConfigError([f"config.study: the memory of its runs could not be determined: {said}"])
+        raise configs.ConfigError(f"config.study: the memory of its runs could not be determined: {said}")
     return [Fit(*each) for each in json.loads(done.stdout)]
 
 
@@ -97,7 +97,7 @@ def with_groups(planned: Plan, workdir: str | os.PathLike) -> Plan:
     shapes: dict[tuple, list[Planned]] = {}
     for run in planned.runs:
         shapes.setdefault(run.shape, []).append(run)
-    workers = settings.workers or executors.find(settings.executor).capacity(settings.study, _threads(planned))
+    workers = settings.workers or executors.find(settings.executor).capacity(settings.study, planned.threads)
     names = {run.name for run in run_directories(os.fspath(workdir))}
     earlier = {shape: _earlier(runs, names) for shape, runs in shapes.items()}
     most = {shape: _most(runs, workers) for shape, runs in shapes.items() if not earlier[shape]}
@@ -115,10 +115,6 @@ def with_groups(planned: Plan, workdir: str | os.PathLike) -> Plan:
             config = configs.resolve_fields({**run.config, "group_size": size})
             grouped[id(run)] = run._replace(config=config, shape=build.shape(config))
     return planned._replace(runs=tuple(grouped[id(run)] for run in planned.runs), notes=(*planned.notes, *notes))
-
-
-def _threads(planned: Plan) -> int:
-    return planned.runs[0].config["threads"] or 1
 
 
 def _most(runs: Sequence[Planned], workers: int) -> int:

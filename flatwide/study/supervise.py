@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from flatwide.runs import driver
 from flatwide.runs.logs import duration_text, say
+from flatwide.runs.recording import Stopped
 from flatwide.study import stalls
 from flatwide.study.executors import Crew, Ended
 from flatwide.study.orders import Assigned, Orders, Task
@@ -29,10 +30,6 @@ class Outcome(NamedTuple):
 
 class WorkerError(RuntimeError):
     """Workers die before they train anything."""
-
-
-class Stopped(Exception):
-    """The study was stopped, and its workers have saved."""
 
 
 class _Workers:
@@ -67,11 +64,19 @@ class _Workers:
             if not ended.problem and not ended.was_stopped:
                 continue  # there was nothing left to take
             if not ended.was_stopped:
-                tasks = [remaining[name] for name in (hand.names if hand else ()) if name in remaining]
                 problem = self._killed.get(ended.worker, ended.problem)
-                _count_death(self._orders, tasks, self._attempts, problem)
+                for task in (remaining[name] for name in (hand.names if hand else ()) if name in remaining):
+                    self._count_death(task, problem)
             if not was_lost:
                 self.start()
+
+    def _count_death(self, task: Task, problem: str) -> None:
+        """Count the death of the worker of a run; mark it as failed if its workers died too often."""
+        self._attempts[task.name] += 1
+        if self._attempts[task.name] >= _MOST_ATTEMPTS:
+            text = f"its worker died {_MOST_ATTEMPTS} times while it trained this run; the last time: {problem}"
+            driver.keep_error(task.config, self._orders.workdir, text)
+            self._orders.mark_failed(task)
 
     def _check(self, ended: Ended, hand: Assigned | None) -> None:
         if ended.is_fatal:
@@ -134,7 +139,12 @@ def supervise(
             while remaining:
                 if should_stop():
                     raise Stopped("stopped; each run in training has saved. Rerun the same command to resume.")
-                _check_is_there(orders)
+                if not orders.path.exists():  # nothing is to be recreated in a folder that was removed
+                    raise WorkerError(
+                        f"{orders.workdir}: the work directory, or its study/ folder, was removed while the study "
+                        "trained. Nothing was recreated. Restore the folder to resume; without it, the same command "
+                        "starts from the beginning."
+                    )
                 show_command()
                 pool.replace_dead(remaining)
                 pool.replace_stalled()
@@ -164,25 +174,6 @@ def supervise(
         finally:
             orders.withdraw()
             crew.stop()
-
-
-def _count_death(orders: Orders, tasks: list[Task], attempts: Counter[str], problem: str) -> None:
-    """Count the death of the worker of some runs; mark as failed those whose workers died too often."""
-    for task in tasks:
-        attempts[task.name] += 1
-        if attempts[task.name] >= _MOST_ATTEMPTS:
-            text = f"its worker died {_MOST_ATTEMPTS} times while it trained this run; the last time: {problem}"
-            driver.keep_error(task.config, orders.workdir, text)
-            orders.mark_failed(task)
-
-
-def _check_is_there(orders: Orders) -> None:
-    """Raise WorkerError if the orders are gone, before anything is recreated in a folder that was removed."""
-    if not orders.path.exists():
-        raise WorkerError(
-            f"{orders.workdir}: the work directory, or its study/ folder, was removed while the study trained. Nothing "
-            "was recreated. Restore the folder to resume; without it, the same command starts from the beginning."
-        )
 
 
 def _newly_ended(orders: Orders, remaining: dict[str, Task]) -> list[Outcome]:

@@ -149,8 +149,8 @@ MUTANTS = (
     ),
     Mutant(
         "the model's fields at their defaults",
-        "model = builder(example, num_outputs, **fields_for(builder, config))",
-        "model = builder(example, num_outputs)",
+        "model = builder(jax.tree.unflatten(structure, leaves), num_outputs, **dict(fields))",
+        "model = builder(jax.tree.unflatten(structure, leaves), num_outputs)",
         (ADAM,),
     ),
     Mutant("no linearization", 'if config["linearized"]:', "if False:", ("tests/models/test_lazy.py",)),

@@ -7,5 +7,6 @@ from flatwide.runs.directory import RunDirectory
 
 @pytest.fixture
 def run(tmp_path):
-    (tmp_path / "runs").mkdir()
-    return RunDirectory(tmp_path / "runs" / "digits-MLP-0123abcd")
+    path = tmp_path / "runs" / "digits-MLP-0123abcd"
+    path.mkdir(parents=True)
+    return RunDirectory(path)

@@ -39,6 +39,7 @@ def test_what_killed_processes_left_half_written_is_swept(run, tmp_path):
 
 
 def test_a_lock_says_who_holds_it_and_is_not_taken_by_asking(run):
+    run.path.rmdir()
     assert run.holder() is None
     assert not run.path.exists()
     with run.lock():

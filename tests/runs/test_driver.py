@@ -22,10 +22,45 @@ from flatwide.runs.provenance import checksum
 from flatwide.runs.rows import AVERAGED, COLUMNS
 
 
-def test_a_run_leaves_its_files(tmp_path):
-    result = run(tmp_path)
-    directory = directory_of(tmp_path)
-    assert result == directory.read_result()
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Train a run without disturbance."""
+    workdir = tmp_path_factory.mktemp("whole")
+    run(workdir)
+    return directory_of(workdir)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Stop the same run early; each test resumes a copy."""
+    workdir = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(driver.Stopped):
+        runner.run(FIELDS, workdir, should_stop=After(2), quiet=True)
+    return workdir
+
+
+@pytest.fixture
+def cut(stopped, tmp_path):
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    return directory_of(tmp_path)
+
+
+def assert_same(directory, whole):
+    """Compare the results, the rows and the final states of two runs."""
+    assert without_times(directory.read_result()) == without_times(whole.read_result())
+    assert directory.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
+    with np.load(whole.checkpoints / "final.npz") as a, np.load(directory.checkpoints / "final.npz") as b:
+        names = [name for name in a.files if "metadata" not in name]
+        assert any("params" in name for name in names)
+        for name in names:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_a_run_leaves_its_files_and_is_not_trained_again(whole):
+    directory, workdir = whole, whole.path.parents[1]
+    result = directory.read_result()
+    assert run(workdir) == run(workdir, restore_checkpoint=False) == result
+    assert len(list((workdir / "runs").iterdir())) == 1
     assert result["status"] == "finished"
     assert (result["epochs"], result["num_params"]) == (4, 65 * 8 + 9 * 10)
     assert (result["test_chance_metric"], result["num_test_items"]) == (36 / 355, 355)  # of the digits' test split
@@ -41,38 +76,17 @@ def test_a_run_leaves_its_files(tmp_path):
     assert max(row["test_metric"] for row in rows) == result["test_metric_best"]
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path):
-    first = run(tmp_path)
-    assert run(tmp_path) == first
-    assert run(tmp_path, restore_checkpoint=False) == first
-    assert len(list((tmp_path / "runs").iterdir())) == 1
-
-
 def test_runs_that_differ_get_directories_of_their_own(tmp_path):
-    for fields in ({}, {"rho": 0.0}, {"seed": 1}, {"num_neurons": (4,)}):
-        run(tmp_path, num_epochs=1, **fields)
-    table = flatwide.load(tmp_path)
-    assert len(table) == 4
-    assert sorted(table["rho"]) == [0.0, 0.1, 0.1, 0.1]
+    each = ({}, {"rho": 0.0}, {"seed": 1}, {"num_neurons": (4,)}, {"num_epochs": 1})
+    assert len({directory_of(tmp_path, **fields).path for fields in each}) == 5
 
 
 @pytest.mark.parametrize("segments", [0, 1, 2])
-def test_a_stopped_run_ends_with_the_same_numbers(tmp_path, segments):
-    whole = run(tmp_path / "whole")
+def test_a_stopped_run_ends_with_the_same_numbers(whole, tmp_path, segments):
     with pytest.raises(driver.Stopped, match="Rerun the same command to resume"):
-        runner.run(FIELDS, tmp_path / "cut", should_stop=After(segments), quiet=True)
-    assert without_times(run(tmp_path / "cut")) == without_times(whole)
-    uncut, resumed = directory_of(tmp_path / "whole"), directory_of(tmp_path / "cut")
-    assert (uncut.path / "metrics.csv").read_text() == (resumed.path / "metrics.csv").read_text()
-    assert_same_final_state(uncut, resumed)
-
-
-def assert_same_final_state(first, second):
-    with np.load(first.checkpoints / "final.npz") as a, np.load(second.checkpoints / "final.npz") as b:
-        names = [name for name in a.files if "metadata" not in name]
-        assert any("params" in name for name in names)
-        for name in names:
-            np.testing.assert_array_equal(a[name], b[name])
+        runner.run(FIELDS, tmp_path, should_stop=After(segments), quiet=True)
+    run(tmp_path)
+    assert_same(directory_of(tmp_path), whole)
 
 
 _RUN = """
@@ -95,11 +109,10 @@ def newest_step(directory):
     return max((int(path.stem.split("_")[1]) for path in directory.checkpoints.glob("step_*.npz")), default=0)
 
 
-def test_a_killed_run_resumes_and_ends_with_the_same_numbers(tmp_path):
-    whole = run(tmp_path / "whole")
+def test_a_killed_run_resumes_and_ends_with_the_same_numbers(whole, tmp_path):
     directory = directory_of(tmp_path / "cut")
     reached = 0
-    for _ in range(3):
+    for _ in range(2):
         process = start(tmp_path / "cut", pause=0.05)
         deadline = time.monotonic() + 60
         while newest_step(directory) < reached + 3 and time.monotonic() < deadline and process.poll() is None:
@@ -109,27 +122,22 @@ def test_a_killed_run_resumes_and_ends_with_the_same_numbers(tmp_path):
         assert newest_step(directory) >= reached  # never back to the start
         reached = newest_step(directory)
     assert reached > 0
-    assert without_times(run(tmp_path / "cut")) == without_times(whole)
-    assert_same_final_state(directory_of(tmp_path / "whole"), directory)
+    run(tmp_path / "cut")
+    assert_same(directory, whole)
 
 
-def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, capsys):
-    whole = run(tmp_path / "whole")
-    with pytest.raises(driver.Stopped):
-        runner.run(FIELDS, tmp_path / "cut", should_stop=After(2), quiet=True)
-    directory = directory_of(tmp_path / "cut")
-    newest = sorted(directory.checkpoints.glob("step_*.npz"))[-1]
+def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(cut, whole, tmp_path, capsys):
+    newest = sorted(cut.checkpoints.glob("step_*.npz"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    result = runner.run(FIELDS, tmp_path / "cut")
+    runner.run(FIELDS, tmp_path)
     assert f"warning: {newest}" in capsys.readouterr().err
-    assert without_times(result) == without_times(whole)
+    assert_same(cut, whole)
 
 
-def test_the_last_evaluation_scores_all_of_a_split(tmp_path):
-    limited, whole = run(tmp_path, steps_per_eval=1), run(tmp_path)
-    assert limited["test_metric"] == whole["test_metric"]
+def test_the_last_evaluation_scores_all_of_a_split(whole, tmp_path):
+    assert run(tmp_path, steps_per_eval=1)["test_metric"] == whole.read_result()["test_metric"]
     rows = directory_of(tmp_path, steps_per_eval=1).read_metrics()
-    assert rows[0]["test_metric"] != directory_of(tmp_path).read_metrics()[0]["test_metric"]
+    assert rows[0]["test_metric"] != whole.read_metrics()[0]["test_metric"]
 
 
 def test_a_run_that_fails_leaves_its_traceback_and_may_be_tried_again(tmp_path, monkeypatch):
@@ -146,17 +154,15 @@ def test_a_run_that_fails_leaves_its_traceback_and_may_be_tried_again(tmp_path, 
     assert run(tmp_path)["status"] == "finished"
 
 
-def test_an_unfinished_run_is_not_loaded(tmp_path):
-    with pytest.raises(driver.Stopped):
-        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+def test_an_unfinished_run_is_not_loaded_and_restore_false_refuses_it(cut, tmp_path):
     with pytest.raises(ValueError, match="the run is unfinished; expected a finished one"):
-        flatwide.load_run(directory_of(tmp_path).path)
+        flatwide.load_run(cut.path)
+    with pytest.raises(configs.ConfigError, match=r"choose another --workdir or config\.seed"):
+        run(tmp_path, restore_checkpoint=False)
 
 
-def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
-    with pytest.raises(driver.Stopped):
-        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
-    path = directory_of(tmp_path).path / "config.json"
+def test_going_on_with_another_number_of_devices_is_said(cut, tmp_path, capsys):
+    path = cut.path / "config.json"
     written = json.loads(path.read_text())
     assert (written["num_devices"], written["matmul_precision"]) == (1, "highest")
     assert "num_devices" not in written["identity"]
@@ -166,13 +172,6 @@ def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
     assert "device" not in capsys.readouterr().err
     run(tmp_path)
     assert "was started on 4 device(s) and resumes on 1: the result may differ" in capsys.readouterr().err
-
-
-def test_restore_false_refuses_an_unfinished_run(tmp_path):
-    with pytest.raises(driver.Stopped):
-        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
-    with pytest.raises(configs.ConfigError, match=r"choose another --workdir or config\.seed"):
-        run(tmp_path, restore_checkpoint=False)
 
 
 def test_a_run_in_use_is_left_alone(tmp_path):
@@ -194,27 +193,18 @@ def test_a_loss_that_is_not_finite_only_at_the_end_is_a_divergence(tmp_path):
     assert run(tmp_path, learning_rate=1e30, num_train_steps=1)["status"] == "diverged"
 
 
-def test_a_run_can_be_loaded_and_used(tmp_path):
-    result = run(tmp_path)
-    trained = flatwide.load_run(directory_of(tmp_path).path)
-    test = experiment.build(FIELDS).test
-    outputs = trained.apply(test.arrays["inputs"].astype(np.float32) / 16)
-    assert float((outputs.argmax(axis=1) == test.targets).mean()) == pytest.approx(result["test_metric"])
+def test_a_run_can_be_loaded_and_used(whole):
+    trained, built = flatwide.load_run(whole.path), experiment.build(FIELDS)
+    outputs = trained.apply(built.test.arrays["inputs"].astype(np.float32) / 16)
+    found = float((outputs.argmax(axis=1) == built.test.targets).mean())
+    assert found == pytest.approx(whole.read_result()["test_metric"])
+    assert checkpoints.load_newest(whole.checkpoints, built.init()).step == built.num_steps
 
 
 def test_evaluations_at_chosen_steps(tmp_path):
     run(tmp_path, num_train_steps=10, eval_every_steps=4)
-    assert [row["step"] for row in directory_of(tmp_path, num_train_steps=10, eval_every_steps=4).read_metrics()] == [
-        4,
-        8,
-        10,
-    ]
-
-
-def test_the_final_state_survives_in_a_checkpoint(tmp_path):
-    run(tmp_path)
-    newest = checkpoints.load_newest(directory_of(tmp_path).checkpoints, experiment.build(FIELDS).init())
-    assert newest.step == experiment.build(FIELDS).num_steps
+    rows = directory_of(tmp_path, num_train_steps=10, eval_every_steps=4).read_metrics()
+    assert [row["step"] for row in rows] == [4, 8, 10]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])

@@ -292,9 +292,10 @@ def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path, calls
     user_file.write_text(_STREAM)
     fields = {
         "dataset": f"{user_file}:stream",
-        "num_neurons": (4,),
+        "num_neurons": (8,),
         "batch_size": 8,
-        "num_epochs": 20,
+        "num_epochs": 6,
+        "learning_rate": 0.5,
         "label_noise": 0.1,
     }
     fields |= {"validation_fraction": 0.2}

@@ -10,8 +10,6 @@ from flatwide.runs import checkpoints, driver
 from flatwide.runs.directory import run_directories
 from flatwide.runs.identity import locate
 
-pytestmark = pytest.mark.optimized
-
 FIELDS = {"num_neurons": (16,), "batch_size": 144, "num_epochs": 1, "learning_rate": 0.05, "group_size": 4}
 TEN_STEPS = FIELDS | {"label_noise": 0.3, "batch_size": 150}
 MEMBERS = [{"seed": 0, "rho": 0.1}, {"seed": 1, "rho": 0.2}, {"seed": 2, "rho": 0.05, "weight_decay": 1e-3}]

@@ -166,7 +166,6 @@ def test_events_are_read_back(tmp_path):
 
 def test_a_board_without_values_leaves_no_file(tmp_path):
     board = logs.TensorBoard(tmp_path)
-    board.flush()
     board.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -175,10 +174,9 @@ def test_a_resumed_run_shows_no_step_twice(tmp_path):
     killed = logs.TensorBoard(tmp_path)
     for step in range(1, 11):
         killed.write(step, {"loss": step})
-    killed.flush()
+    killed.close()
     resumed = logs.TensorBoard(tmp_path, purge_step=6)  # the checkpoint was at step 5
     for step in range(6, 13):
         resumed.write(step, {"loss": -step})
     resumed.close()
-    killed.close()
     assert scalars(tmp_path, "loss") == [(step, float(step if step < 6 else -step)) for step in range(1, 13)]

@@ -124,11 +124,8 @@ def test_checkpoints_of_another_run_are_refused(cut, tmp_path, undisturbed):
     assert without_times(resume(cut)) == undisturbed
 
 
-def test_networks_of_another_run_are_neither_loaded_nor_measured(tmp_path):
-    fields = {"num_epochs": 2, "measure_epochs": (1,)}
-    for seed in (0, 1):
-        run(tmp_path, **fields, seed=seed)
-    first, second = (directory_of(tmp_path, **fields, seed=seed) for seed in (0, 1))
+def test_networks_of_another_run_are_neither_loaded_nor_measured(pair):
+    first, second = pair
     measuring.open_run(first, num_examples=10).subject(1)
     shutil.copy(second.snapshot(1), first.snapshot(1))
     shutil.copy(second.checkpoints / "final.npz", first.checkpoints / "final.npz")
@@ -260,17 +257,26 @@ def swapped(first, second):
     second.write_bytes(contents[0])
 
 
-@pytest.fixture
-def pair(tmp_path):
+PAIR = {"num_epochs": 2, "measure_epochs": (0, 1), "measurements": ("gradient", "edge"), "measure_examples": 32}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
     """Train and measure two runs that differ in the seed alone."""
-    fields = {"num_epochs": 2, "measure_epochs": (0, 1), "measurements": ("gradient", "edge"), "measure_examples": 32}
+    workdir = tmp_path_factory.mktemp("measured")
     for seed in (0, 1):
-        run(tmp_path, **fields, seed=seed)
-    return [directory_of(tmp_path, **fields, seed=seed) for seed in (0, 1)], fields
+        run(workdir, **PAIR, seed=seed)
+    return workdir
+
+
+@pytest.fixture
+def pair(measured, tmp_path):
+    shutil.copytree(measured, tmp_path, dirs_exist_ok=True)
+    return [directory_of(tmp_path, **PAIR, seed=seed) for seed in (0, 1)]
 
 
 def test_files_that_are_swapped_are_named(pair):
-    (first, second), fields = pair
+    first, second = pair
     workdir = first.path.parents[1]
     assert set(flatwide.load(workdir)["status"]) == {"finished"}
     assert "problem" not in flatwide.load(workdir)
@@ -301,11 +307,11 @@ def test_files_that_are_swapped_are_named(pair):
     (first.path / "result.json").unlink()
     shutil.copy(second.path / "result.json", first.path / "result.json")
     with pytest.raises(ValueError, match=r"result\.json: it is of another run"):
-        run(workdir, **fields)
+        run(workdir, **PAIR)
 
 
 def test_a_removed_checksum_and_an_edited_config_are_named(pair):
-    (first, second), _ = pair
+    first, second = pair
     workdir = first.path.parents[1]
     for name in ("result.json", "config.json"):
         text = (first.path / name).read_text()

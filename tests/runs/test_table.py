@@ -144,15 +144,6 @@ def test_a_file_that_cannot_be_read_is_called_unreadable(tmp_path, monkeypatch):
     assert "result.json: the file cannot be read (Permission denied); make it readable" in table["problem"][0]
 
 
-@pytest.mark.parametrize(
-    "text", ['{"status": "finished"}', "[" * 99_999, '{"test_metric": "high", "status": "finished"}']
-)
-def test_a_result_that_is_none_is_damaged(tmp_path, text):
-    run = make_run(tmp_path, "bad", result={"steps": 1})
-    (run.path / "result.json").write_text(text)
-    assert list(collect(tmp_path)["status"]) == ["damaged"]
-
-
 def test_an_edited_number_never_reaches_the_table(tmp_path):
     path = make_run(tmp_path, "bad", result={"test_metric": 0.5}).path / "result.json"
     path.write_text(path.read_text().replace("0.5", "5.0"))
@@ -235,11 +226,6 @@ def test_results_csv_is_the_table(tmp_path):
     before = path.read_bytes()
     assert write_results(tmp_path).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "runs"]
-
-
-def test_nested_fields_have_dots(tmp_path):
-    make_run(tmp_path, "a", study={"axes": {"rho": [0.0, 0.1]}})
-    assert list(collect(tmp_path)["study.axes.rho"]) == ["(0.0,0.1)"]
 
 
 @pytest.mark.slow

@@ -5,7 +5,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import flatwide
+from flatwide import runner
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -20,6 +23,24 @@ def get_config():
 """
 FIELDS = {"num_neurons": (8,), "num_epochs": 3, "batch_size": 64, "learning_rate": 0.05}
 FIELDS |= {"checkpoint_every_seconds": 0.0}
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Write the study; return the flag that names it."""
+    path = tmp_path / "study.py"
+    path.write_text(STUDY)
+    return f"--config={path}"
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory):
+    """Return the table of the study's runs, each trained alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    for rho in (0.0, 0.1):
+        for seed in (0, 1):
+            runner.run(FIELDS | {"rho": rho, "seed": seed}, folder, quiet=True)
+    return table(folder)
 
 
 def table(workdir):

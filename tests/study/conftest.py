@@ -4,10 +4,11 @@ import os
 import stat
 
 import pytest
-from command_line import FIELDS, STUDY, table
+from command_line import alone, study
 
-from flatwide import runner
 from flatwide.study.executors import slurm as slurm_executor
+
+__all__ = ["alone", "study"]  # fixtures
 
 # One file a command. Jobs are processes whose state is kept in files, as Slurm's accounting would.
 SLURM = {
@@ -53,24 +54,6 @@ true
 for file in $STATE/*.state; do echo "$(basename $file .state) $(cut -d' ' -f1 $file)"; done
 """,
 }
-
-
-@pytest.fixture
-def study(tmp_path):
-    """Write the study; return the flag that names it."""
-    path = tmp_path / "study.py"
-    path.write_text(STUDY)
-    return f"--config={path}"
-
-
-@pytest.fixture(scope="session")
-def alone(tmp_path_factory):
-    """Return the table of the study's runs, each trained alone."""
-    folder = tmp_path_factory.mktemp("alone")
-    for rho in (0.0, 0.1):
-        for seed in (0, 1):
-            runner.run(FIELDS | {"rho": rho, "seed": seed}, folder, quiet=True)
-    return table(folder)
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ def test_waiting_jobs_are_taken_back(slurm, tmp_path):
     crew.start("1-1")
     began = time.monotonic()
     crew.stop()
-    assert time.monotonic() - began < 60  # at once, and not only after the time that workers have to save
+    assert time.monotonic() - began < 20  # at once, and not only at the next look or once workers have saved
     assert (slurm / "cancelled").read_text().split() == ["1000", "1001"]
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 import flatwide
-from flatwide import cli
+from flatwide import cli, runner
 from flatwide import config as configs
 from flatwide.runs.directory import RunDirectory
-from flatwide.study import measure_command
+from flatwide.study import measure_command, plan
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -43,7 +43,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     (folder / "study.py").write_text(STUDY)
     (folder / "own.py").write_text(SLOW)
-    assert cli.main([f"--workdir={folder}/w", f"--config={folder}/study.py"]) == 0
+    for run in plan.expand(configs.load_file(f"{folder}/study.py")).runs:
+        runner.run(run.config, folder / "w", quiet=True)
     return folder
 
 
@@ -112,15 +113,6 @@ def test_bad_input_is_told(folder, capsys, flags, messages):
     assert measure(folder, "--measurements=gradient", *flags) == 2
     printed = capsys.readouterr().err
     assert [message for message in messages if message not in printed] == []
-
-
-@pytest.mark.parametrize("text", ["@os.system('touch {file}')==0", "run.to_pickle('{file}')==1"])
-@pytest.mark.parametrize("flags", [[], ["--dry_run"]])
-def test_a_condition_runs_no_code(folder, tmp_path, capsys, text, flags):
-    file = tmp_path / "file"
-    assert measure(folder, "--measurements=gradient", f"--where={text.format(file=file)}", *flags) == 2
-    assert "Allowed: columns" in capsys.readouterr().err
-    assert not file.exists()
 
 
 def test_no_work_directory_is_told(tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 from flatwide import config as configs
 from flatwide import runner
 from flatwide.data import DataError
-from flatwide.runs import preview
+from flatwide.runs import parts
 from flatwide.study import command, inventory, plan
 
 BASE = {"model": "MLP", "dataset": "digits", "num_epochs": 1}
@@ -98,12 +98,11 @@ def test_a_budget_becomes_a_sparsity():
     assert "width (20,), snip: 1,000 nonzero parameters at sparsity" in planned.notes[0]
 
 
-def test_a_network_is_traced_once_for_all_runs_that_have_it(monkeypatch):
-    traced, shapes = [], preview.init_shapes
-    monkeypatch.setattr(preview, "init_shapes", lambda model: [shapes(model), traced.append(model)][0])
+def test_a_network_is_traced_once_for_all_runs_that_have_it():
+    before = parts.init_shapes.cache_info().misses
     axes = {"num_neurons": ((21,), (41,)), "num_nonzero_params": (1000,), "seed": (0, 1, 2), "rho": (0.0, 0.1)}
     planned = expand({"pruner": "snip"}, axes=axes)
-    assert len(traced) == 2
+    assert parts.init_shapes.cache_info().misses - before == 2
     assert len({run.config["sparsity"] for run in planned.runs}) == 2
 
 

@@ -88,32 +88,24 @@ def assert_same_runs(workdir: Path, alone: Path) -> None:
                 np.testing.assert_allclose(states[0][name], states[1][name], rtol=0, atol=1e-12)
 
 
-def test_the_job_of_a_worker_has_the_tasks_that_the_study_asks_for(slurm, tmp_path):
-    (slurm / "full").touch()
-    todo = given(tmp_path, {})
-    options = {"nodes": 2, "tasks_per_node": 4, "cpus_per_task": 3, "slurm_srun_args": ("--mpi=none",)}
-    crew = executors.find("slurm")(Site(todo.path, threads=1, study={"slurm": options}))
-    crew.start("0-0")
-    text = (slurm / "1000.sbatch").read_text()
-    for line in ("nodes=2", "ntasks-per-node=4", "cpus-per-task=3"):
-        assert f"#SBATCH --{line}\n" in text
-    assert "--kill-on-bad-exit --cpus-per-task=3 --mpi=none" in text
-    crew.stop()
+TASKS = {"nodes": 2, "tasks_per_node": 4, "cpus_per_task": 3, "slurm_srun_args": ("--mpi=none",)}
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("options", "asked", "expected"),
     [
-        ({"slurm_cpus_per_task": 12}, "--kill-on-bad-exit --cpus-per-task=12 "),
-        ({"cpus_per_task": None}, "--kill-on-bad-exit "),
+        (TASKS, ("nodes=2", "ntasks-per-node=4"), "--kill-on-bad-exit --cpus-per-task=3 --mpi=none"),
+        ({"slurm_cpus_per_task": 12}, (), "--kill-on-bad-exit --cpus-per-task=12 "),
+        ({"cpus_per_task": None}, (), "--kill-on-bad-exit "),
     ],
 )
-def test_srun_gets_the_cores_that_sbatch_gets(slurm, tmp_path, options, expected):
+def test_a_job_has_the_tasks_of_the_study_and_srun_the_cores_of_sbatch(slurm, tmp_path, options, asked, expected):
     (slurm / "full").touch()
     crew = executors.find("slurm")(Site(given(tmp_path, {}).path, threads=3, study={"slurm": options}))
     crew.start("0-0")
     text = (slurm / "1000.sbatch").read_text()
     assert expected in text
+    assert all(f"#SBATCH --{line}\n" in text for line in asked)
     assert re.findall("cpus-per-task=(.*)", text)[:1] == re.findall("--cpus-per-task=([^ ]*)", text)[1:]
     crew.stop()
 

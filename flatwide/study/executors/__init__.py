@@ -11,7 +11,7 @@ from flatwide.study.executors.placement import Share
 EXECUTORS: dict[str, str] = {
     "local": "flatwide.study.executors.local:LocalCrew",
     "slurm": "flatwide.study.executors.slurm:SlurmCrew",
-    "ray": "flatwide.study.executors.ray:RayCrew",
+    "ray": "flatwide.contrib.ray:RayCrew",
 }
 
 __all__ = ["EXECUTORS", "Crew", "Ended", "Share", "Site", "find"]

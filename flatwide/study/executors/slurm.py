@@ -57,7 +57,7 @@ class SlurmCrew:
         srun_args = parameters.pop("slurm_srun_args", None) or ()
         if isinstance(srun_args, str):
             raise configs.ConfigError(
-                [f"config.study.slurm.slurm_srun_args={srun_args!r}: expected a list, such as ['--mpi=none']."]
+                f"config.study.slurm.slurm_srun_args={srun_args!r}: expected a list, such as ['--mpi=none']."
             )
         self._cluster = parameters.pop("cluster", "slurm")  # "local" uses processes of this machine as jobs
         self._site = site
@@ -73,10 +73,10 @@ class SlurmCrew:
             self._executor.update_parameters(slurm_srun_args=[*srun, *srun_args])
         except RuntimeError as error:
             raise configs.ConfigError(
-                [f"config.study.executor='slurm': {error} Start the study on a machine with sbatch and srun."]
+                f"config.study.executor='slurm': {error} Start the study on a machine with sbatch and srun."
             ) from None
         except (AssertionError, NameError, TypeError, ValueError) as error:
-            raise configs.ConfigError([f"config.study.slurm={dict(requested)!r}: {error}"]) from None
+            raise configs.ConfigError(f"config.study.slurm={dict(requested)!r}: {error}") from None
         _check_alone(site.group_size, self._executor.parameters)
 
     @staticmethod
@@ -93,7 +93,7 @@ class SlurmCrew:
     def capacity(study: Mapping[str, Any], threads: int) -> int:
         """Raise ConfigError: this machine cannot tell how many jobs may run at once, so the study must set it."""
         del study, threads
-        raise configs.ConfigError([_NO_WORKERS])
+        raise configs.ConfigError(_NO_WORKERS)
 
     @staticmethod
     def share(study: Mapping[str, Any]) -> placement.Share:
@@ -138,6 +138,7 @@ class SlurmCrew:
                 if worker not in cancelled and (is_late or self._states.get(job.job_id) == "PENDING"):
                     job.cancel(check=False)
                     cancelled.add(worker)
+                    self._looked -= _LOOK_SECONDS  # Slurm shows it at once
             if not self.ended():
                 if is_late and not self._jobs.keys() - cancelled:
                     return  # no need to wait until Slurm shows it
@@ -187,10 +188,8 @@ def _check_alone(group_size: int, parameters: Mapping[str, Any]) -> None:
     tasks_per_node = parameters.get("ntasks_per_node", parameters.get("tasks_per_node", 1))
     if group_size > 1 and (num_processes := parameters.get("nodes", 1) * tasks_per_node) > 1:
         raise configs.ConfigError(
-            [
-                f"config.group_size={group_size} with {num_processes} tasks in a job (config.study.slurm.nodes × "
-                "tasks_per_node): expected group_size=1 or one task. A group is many small runs on one device."
-            ]
+            f"config.group_size={group_size} with {num_processes} tasks in a job (config.study.slurm.nodes × "
+            "tasks_per_node): expected group_size=1 or one task. A group is many small runs on one device."
         )
 
 

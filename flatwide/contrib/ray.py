@@ -14,13 +14,12 @@ from typing import Any
 from flatwide import config as configs
 from flatwide import machine
 from flatwide.study.executors import placement, remote
-from flatwide.study.executors.crew import Ended, Site, not_installed
+from flatwide.study.executors.crew import STOP_SECONDS, Ended, Site, not_installed
 from flatwide.study.executors.local import LocalCrew
 
 _STORE_BYTES = 100_000_000  # of a Ray that flatwide starts; workers return only how they ended
 _ANSWER_SECONDS = 10.0
 _HEALTH_SECONDS = 60.0  # in which a process imports Ray on a busy machine, and asks
-_SAVE_SECONDS = 120.0  # for workers to save before they are ended
 
 
 class RayCrew:
@@ -107,7 +106,7 @@ class RayCrew:
 
         for reference in self._tasks.values():
             ray.cancel(reference)  # a task hears it as Ctrl-C
-        deadline = time.monotonic() + _SAVE_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS
         while self._tasks and time.monotonic() < deadline:
             self.ended()
             time.sleep(0.05)
@@ -139,10 +138,8 @@ def _join(address: str | None) -> bool:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         raise configs.ConfigError(
-            [
-                f"config.study.address={address!r}: expected HOST:PORT of a Ray cluster, or 'auto' on one of its nodes "
-                f"({error}). One that requires a token needs RAY_AUTH_MODE=token here; None starts a local Ray."
-            ]
+            f"config.study.address={address!r}: expected HOST:PORT of a Ray cluster, or 'auto' on one of its nodes "
+            f"({error}). One that requires a token needs RAY_AUTH_MODE=token here; None starts a local Ray."
         ) from None
     finally:
         if is_main:

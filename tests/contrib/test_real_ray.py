@@ -154,6 +154,6 @@ def test_an_address_without_a_ray_is_one_line_and_leaves_nothing(cluster, study,
     heading = ("study of", "axes:", "estimated", "warning: 2 seed(s)")
     (line,) = [line for line in errors.splitlines() if not line.startswith(heading)]
     assert line.startswith(f"config.study.address={address!r}: expected HOST:PORT of a Ray cluster")
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 150  # Ray itself may be asked for 60 s, and would go on for minutes
     assert not list(tmp_path.glob("w/runs/*"))
     assert not list(tmp_path.glob("w/study/*"))

@@ -1,6 +1,6 @@
 """Coverage and error rates of intervals, sets and verdicts on simulated studies with known truth.
 
-Run:     python benchmarks/answers.py [sets] [gains] [trends] [verdicts] [decline] [domains]   (all: minutes)
+Run:     python benchmarks/answers.py [sets] [gains] [trends] [verdicts] [decline] [domains] [shared]   (all: minutes)
 Options: --tables=500 (simulated studies of each kind), --seeds=3,5,8, --rhos=5,11, --noise=WORDS (only these kinds)
 Prints:  a Markdown table for each question, with simpler rules for comparison.
 
@@ -13,7 +13,8 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma, stdtrit
 
 from flatwide.analysis import best_sets, decomposition, estimates, verdict
 from flatwide.analysis.estimates import Scores, Side
@@ -175,6 +176,62 @@ SHAPES = {
 }
 
 
+def shrunk(scores: Scores) -> Scores:
+    """Shrink the variances of the widths towards their line in log10 of the parameters, for comparison.
+
+    Source: Smyth (2004), Linear models and empirical Bayes methods, section 6.2, with the mean of log s^2 linear in a
+      covariate, as `limma-trend` has it; the degrees of freedom are at most those of all widths together.
+    """
+    total, degrees = scores.variances + scores.excesses, scores.degrees
+    if len(total) < 3 or not total.any():
+        return scores
+    x = np.log10(np.asarray(scores.num_params, dtype=float))
+    logs = np.log(np.maximum(total, 1e-5 * np.median(total[total > 0]))) - digamma(degrees / 2) + np.log(degrees / 2)
+    line = np.polynomial.Polynomial.fit(x, logs, 1)(x)
+    beyond = np.sum((logs - line) ** 2) / (len(x) - 2) - polygamma(1, degrees / 2).mean()
+    prior = 2 * brentq(lambda half: polygamma(1, half) - beyond, 1e-6, 1e6) if beyond > 1e-5 else 1e6
+    common = np.exp(line + digamma(prior / 2) - np.log(prior / 2))
+    factors = (prior * common / total + degrees) / (prior + degrees) if total.all() else np.ones_like(total)
+    more = np.minimum(degrees + prior, degrees.sum())
+    return scores._replace(variances=factors * scores.variances, excesses=factors * scores.excesses, degrees=more)
+
+
+def shared(args: argparse.Namespace) -> None:
+    """Measure coverage with the variances of widths as they are → shrunk towards a common line, and ratios of lengths."""
+    print(
+        f"| noise | seeds | radii | gains | worst width | jointly | slope | length of gains | slopes |\n|{'---|' * 9}"
+    )
+    for num_seeds, num_rhos in args.cells:
+        for name, base, sam in kinds(np.random.default_rng(13), args.tables, num_seeds, num_rhos):
+            if args.noise not in name:
+                continue
+            every = [(scores, shrunk(scores)) for scores in scores_of(base, sam)]
+            now, then = (np.array([_covered(each[which], each[0]) for each in every]) for which in (0, 1))
+            shares = [
+                f"{before:.3f} → {after:.3f}"
+                for before, after in zip(_shares(now[:, :, 0]), _shares(then[:, :, 0]), strict=True)
+            ]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                lengths = np.nanmedian(then[:, :, 1] / now[:, :, 1], axis=0)
+            print(f"| {name} | {num_seeds} | {num_rhos} | {' | '.join(shares)} |", end=" ")
+            print(f"{lengths[:WIDTHS].mean():.2f} | {lengths[-1]:.2f} |", flush=True)
+
+
+def _covered(scores: Scores, plain: Scores) -> list[tuple[bool, float]]:
+    """Return whether zero is covered, and the reach, of the gains, of the gains jointly, and of the slope."""
+    gains = [estimates.contrast(scores.only([width]), [1.0]) for width in range(WIDTHS)]
+    slope = estimates.slope(scores)
+    slope = slope._replace(degrees=min(slope.degrees, float(plain.degrees.sum())))
+    joint = all(gain.at(estimates.sidak(WIDTHS)).sign == 0 for gain in gains)
+    return [*((gain.sign == 0, gain.reach) for gain in gains), (joint, math.nan), (slope.sign == 0, slope.reach)]
+
+
+def _shares(covers: np.ndarray) -> list[float]:
+    """Return the coverage of gains, of those of the worst width, of all jointly, and of slopes."""
+    each = covers.mean(axis=0)
+    return [each[:WIDTHS].mean(), each[:WIDTHS].min(), *each[WIDTHS:]]
+
+
 def verdicts(args: argparse.Namespace) -> None:
     """Measure how often each verdict is reached, and how often the slope alone would show growth."""
     kinds_of = (verdict.GROWS, verdict.LARGER, verdict.PEAKS, verdict.NO_TREND, verdict.SHRINKS, verdict.SMALLER)
@@ -244,6 +301,7 @@ QUESTIONS = {
     "verdicts": verdicts,
     "decline": decline,
     "domains": domains,
+    "shared": shared,
 }
 
 

@@ -65,6 +65,7 @@ class Comparison:
 
     same: [base settings, SAM settings], True where settings agree except for rho, if SAM must take those of the base.
     sign: 1 where a higher value is better, else -1. resolution: step of the metric, see `estimates.score`.
+    level: of the intervals.
     """
 
     width: Any
@@ -74,6 +75,7 @@ class Comparison:
     sign: int
     same: np.ndarray | None = None
     resolution: float = 0.0
+    level: float = 0.95
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -149,6 +151,7 @@ def scores(comparisons: Sequence[Comparison]) -> Scores:
         variances=np.array([float(comparison.scored.variance) for comparison in usable]),
         excesses=np.array([float(comparison.scored.excess) for comparison in usable]),
         degrees=np.array([float(comparison.scored.degrees) for comparison in usable]),
+        level=max((comparison.level for comparison in usable), default=0.95),
     )
 
 

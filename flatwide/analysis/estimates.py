@@ -104,6 +104,7 @@ class Scores(NamedTuple):
 
     num_params: of each comparison. seeds: those that every comparison has. values: [comparisons, seeds].
     variances, excesses, degrees: [comparisons], as in `Scored`.
+    level: of the intervals of their contrasts.
     """
 
     num_params: tuple[int, ...]
@@ -112,6 +113,7 @@ class Scores(NamedTuple):
     variances: np.ndarray
     excesses: np.ndarray
     degrees: np.ndarray
+    level: float = 0.95
 
     @property
     def stretch(self) -> float:
@@ -124,7 +126,7 @@ class Scores(NamedTuple):
         """Return only some of the comparisons, by their index."""
         at = list(rows)
         arrays = (self.values[at], self.variances[at], self.excesses[at], self.degrees[at])
-        return Scores(tuple(self.num_params[row] for row in at), self.seeds, *arrays)
+        return Scores(tuple(self.num_params[row] for row in at), self.seeds, *arrays, self.level)
 
 
 NO_SCORES = Scores((), (), np.empty((0, 0)), *[np.empty(0)] * 3)
@@ -316,11 +318,11 @@ def _inflation(num_seeds: int, num_settings: int) -> float:
     return max(1.0, num_seeds * float(np.mean(np.concatenate(means) ** 2)))
 
 
-def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Estimate:
+def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: float | None = None) -> Estimate:
     """Estimate a weighted sum of comparisons: a gain, a slope, a rise, or a difference of any of these.
 
     Args:
-      weights: [comparisons].
+      weights: [comparisons]. level: of the interval; None is that of the scores.
     Equation: with a the weights, v the variances, x the excesses, n the seeds that all comparisons have: n error^2 =
       max(sum_w a_w^2 v_w, s(a . d)^2) + sum_w a_w^2 x_w: the comparisons vary independently, or together as far as the
       seeds show it. The degrees of freedom are Satterthwaite's for the sum, of which s(a . d)^2 has n - 1.
@@ -329,6 +331,7 @@ def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: fl
     a = np.asarray(weights, dtype=float)
     n = len(scores.seeds)
     by_seed = a @ scores.values
+    level = scores.level if level is None else level
     if n < 2:
         return Estimate(value=float(by_seed.mean()) if n else math.nan, num_seeds=n, level=level)
     apart, excess = a**2 * scores.variances / n, a**2 * scores.excesses / n
@@ -352,17 +355,17 @@ def span(sizes: Sequence[float]) -> bool:
     return len(sizes) > 1 and max(sizes) > _LEAST_SPAN * min(sizes)
 
 
-def slope(scores: Scores, *, level: float = 0.95) -> Estimate:
+def slope(scores: Scores, *, level: float | None = None) -> Estimate:
     """Estimate the slope of scores against log10 of the number of parameters, all widths alike.
 
     Returns: NaN where the sizes do not `span` a tenth.
     """
     if not span(scores.num_params) or not scores.seeds:
-        return NONE._replace(num_seeds=len(scores.seeds), level=level)
+        return NONE._replace(num_seeds=len(scores.seeds), level=level or scores.level)
     return contrast(scores, slope_weights(scores.num_params), level=level)
 
 
-def rise(scores: Scores, *, level: float = 0.95) -> Estimate:
+def rise(scores: Scores, *, level: float | None = None) -> Estimate:
     """Estimate the score at the largest width minus the mean of the smaller half of the widths."""
     num = len(scores.num_params)
     weights = np.zeros(num)
@@ -376,7 +379,7 @@ def joined(every: Sequence[Scores], seeds: Sequence[int]) -> Scores:
     values = [scores.values[:, [scores.seeds.index(seed) for seed in seeds]] for scores in every]
     arrays = zip(*((each.variances, each.excesses, each.degrees) for each in every), strict=True)
     sizes = tuple(size for each in every for size in each.num_params)
-    return Scores(sizes, tuple(seeds), np.concatenate(values), *map(np.concatenate, arrays))
+    return Scores(sizes, tuple(seeds), np.concatenate(values), *map(np.concatenate, arrays), every[0].level)
 
 
 def plain(values: np.ndarray, num_params: Sequence[int], seeds: Sequence[int]) -> Scores:

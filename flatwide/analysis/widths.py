@@ -26,6 +26,7 @@ class Width:
     sign: 1 where a higher value is better, else -1.
     collapsed: shaped like `values`, whether a run is known to be no better than chance; None where not computed.
     resolution: step of an accuracy, one over the number of test items, where that is recorded; else 0.
+    level: of the intervals.
     """
 
     value: Any
@@ -41,6 +42,7 @@ class Width:
     collapsed: np.ndarray | None = None
     resolution: float = 0.0
     has_base: bool = True
+    level: float = 0.95
 
     @cached_property
     def best(self) -> int | None:
@@ -100,6 +102,7 @@ class Width:
             sam=sam,
             sign=self.sign if values is None else 1,
             resolution=self.resolution if values is None else 0.0,
+            level=self.level,
         )
 
     def at(self, rows: Iterable[int]) -> "Width":

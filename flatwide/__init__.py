@@ -100,9 +100,9 @@ def answer(workdir: str | os.PathLike, *, metric: str | Sequence[str] | None = N
 
     if verdict := decisions.sentence(workdir):
         return verdict
-    metrics = question.metrics_of(metric) if metric else question.metrics_of_study(workdir)
+    metrics = question.metrics_of(metric) if metric else question.metrics_of_study(Path(workdir))
     splits = several.splits(_comparable(workdir, *metrics), metrics, tune=tune)
-    return joint.answer(splits, joint.notes(metrics, question.read(workdir).get("average_last", 1), splits))
+    return joint.answer(splits, joint.notes(metrics, question.read(Path(workdir)).get("average_last", 1), splits))
 
 
 def load_measurements(workdir: str | os.PathLike) -> "pandas.DataFrame":
@@ -239,7 +239,7 @@ def _comparable(workdir: str | os.PathLike, *metrics: str) -> "pandas.DataFrame"
     for metric in metrics:
         if metric not in runs.columns:
             raise ValueError(registry.unknown("metric", metric, [name for name in runs.columns if "test_" in name]))
-    return question.scored(workdir, runs)
+    return question.scored(Path(workdir), runs)
 
 
 def __getattr__(name: str):

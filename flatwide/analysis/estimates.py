@@ -129,7 +129,7 @@ class Scores(NamedTuple):
         return Scores(tuple(self.num_params[row] for row in at), self.seeds, *arrays, self.level)
 
 
-NO_SCORES = Scores((), (), np.empty((0, 0)), *[np.empty(0)] * 3)
+NO_SCORES = Scores((), (), np.empty((0, 0)), np.empty(0), np.empty(0), np.empty(0))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -377,9 +377,10 @@ def rise(scores: Scores, *, level: float | None = None) -> Estimate:
 def joined(every: Sequence[Scores], seeds: Sequence[int]) -> Scores:
     """Put the scores of several groups of comparisons one after the other, over some of their seeds."""
     values = [scores.values[:, [scores.seeds.index(seed) for seed in seeds]] for scores in every]
-    arrays = zip(*((each.variances, each.excesses, each.degrees) for each in every), strict=True)
+    fields = zip(*((each.variances, each.excesses, each.degrees) for each in every), strict=True)
+    variances, excesses, degrees = map(np.concatenate, fields)
     sizes = tuple(size for each in every for size in each.num_params)
-    return Scores(sizes, tuple(seeds), np.concatenate(values), *map(np.concatenate, arrays), every[0].level)
+    return Scores(sizes, tuple(seeds), np.concatenate(values), variances, excesses, degrees, every[0].level)
 
 
 def plain(values: np.ndarray, num_params: Sequence[int], seeds: Sequence[int]) -> Scores:

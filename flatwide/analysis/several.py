@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flatwide import registry
 from flatwide.analysis import fields, table
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ def splits(runs: "pd.DataFrame", metrics: Sequence[str], *, level: float = 0.95,
       metrics: the first is that of the headline. level: at which the intervals of all of them hold jointly.
       question: other fields of `table.Question`.
     Equation: each metric has the level 1 - (1 - level) / m for m metrics (Bonferroni), whatever their dependence.
-    Raises: ValueError if a column is missing.
+    Raises: ValueError if a column is missing, or a metric is given twice.
     """
+    if twice := registry.repeated(metrics):
+        raise ValueError(f"metric: {twice} is a duplicate; expected different ones.")
     for metric in metrics:
         table.ask(runs, metric=metric, **question)
     repeated = restating(runs, metrics)

@@ -22,7 +22,7 @@ def notes(names: Sequence[str], average_last: int, splits: Sequence[table.Split]
     """
     found = []
     if average_last > 1:
-        found.append(f"The score of a run is the mean of its last {average_last} evaluations, fixed before the runs.")
+        found.append(f"Each run is scored by the mean of its last {average_last} evaluations, a number set before it.")
     if len(splits) > 1:
         first, *others = map(title, splits)
         level, together = (

@@ -39,6 +39,6 @@ def averaged(workdir: Path | str, runs: "pd.DataFrame", last: int) -> "pd.DataFr
     if last == 1:
         return runs
     directories = {run.name: run for run in run_directories(workdir)}
-    finished = runs["run"][runs["status"] == "finished"]
+    finished: pd.Series = runs.loc[runs["status"] == "finished", "run"]
     means = pd.DataFrame([mean_of_last(directories[name], last) for name in finished], index=finished.index)
     return runs.assign(**{name: means[name].reindex(runs.index).fillna(runs[name]) for name in means})

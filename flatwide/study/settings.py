@@ -101,7 +101,7 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     given["parts"] = _parts(given["parts"], shared, base, faults)
     if not wrong:
         faults += _uncompared(given, base)
-        given["metric"] = next(iter(given["metrics"]), given["metric"])
+        given["metric"], *_ = (*given["metrics"], given["metric"])
     if not faults:
         faults += [fault for part in given["parts"] for fault in _contradictions(part)]
         faults += too_many(num_runs(given["parts"])) + _untuned(given["tune"], given["parts"])

@@ -129,7 +129,14 @@ class Scores(NamedTuple):
         return Scores(tuple(self.num_params[row] for row in at), self.seeds, *arrays, self.level)
 
 
-NO_SCORES = Scores((), (), np.empty((0, 0)), np.empty(0), np.empty(0), np.empty(0))
+NO_SCORES = Scores(
+    num_params=(),
+    seeds=(),
+    values=np.empty((0, 0)),
+    variances=np.empty(0),
+    excesses=np.empty(0),
+    degrees=np.empty(0),
+)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -379,8 +386,15 @@ def joined(every: Sequence[Scores], seeds: Sequence[int]) -> Scores:
     values = [scores.values[:, [scores.seeds.index(seed) for seed in seeds]] for scores in every]
     fields = zip(*((each.variances, each.excesses, each.degrees) for each in every), strict=True)
     variances, excesses, degrees = map(np.concatenate, fields)
-    sizes = tuple(size for each in every for size in each.num_params)
-    return Scores(sizes, tuple(seeds), np.concatenate(values), variances, excesses, degrees, every[0].level)
+    return Scores(
+        num_params=tuple(size for each in every for size in each.num_params),
+        seeds=tuple(seeds),
+        values=np.concatenate(values),
+        variances=variances,
+        excesses=excesses,
+        degrees=degrees,
+        level=every[0].level,
+    )
 
 
 def plain(values: np.ndarray, num_params: Sequence[int], seeds: Sequence[int]) -> Scores:

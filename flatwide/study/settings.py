@@ -118,8 +118,8 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
 def compared(study: Mapping[str, Any]) -> str | tuple[str, ...]:
     """Return the metric that the fields of a study name, or all of several."""
     names = study.get("metrics") or study.get("metric", configs.STUDY["metric"].default)
-    names = (names,) if isinstance(names, str) else tuple(names)
-    return names if len(names) > 1 else names[0]
+    names = [names] if isinstance(names, str) else list(names)
+    return names[0] if len(names) == 1 else tuple(names)
 
 
 def _uncompared(given: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:

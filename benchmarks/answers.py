@@ -1,7 +1,9 @@
 """Coverage and error rates of intervals, sets and verdicts on simulated studies with known truth.
 
-Run:     python benchmarks/answers.py [sets] [gains] [trends] [verdicts] [decline] [domains]   (all: minutes)
-Options: --tables=500 (simulated studies of each kind), --seeds=3,5,8, --rhos=5,11, --noise=WORDS (only these kinds)
+Run:     python benchmarks/answers.py [sets] [gains] [trends] [verdicts] [decline] [domains] [shared] [committed]
+         [averages]   (all: minutes)
+Options: --tables=500 (simulated studies of each kind), --seeds=3,5,8, --rhos=5,11, --noise=WORDS (only these kinds),
+         --workdir=W (for averages)
 Prints:  a Markdown table for each question, with simpler rules for comparison.
 
 A study has `WIDTHS` widths, several seeds and radii, and one of nine kinds of noise. Unless stated otherwise, all
@@ -11,13 +13,20 @@ radii equal the base and the true gain is zero at every width.
 import argparse
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
-from scipy.special import stdtrit
+import pandas as pd
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma, stdtrit
 
-from flatwide.analysis import best_sets, estimates, verdict
+import flatwide
+from flatwide.analysis import best_sets, estimates, several, table, verdict
 from flatwide.analysis.estimates import Scores, Side
+from flatwide.runs.averages import averaged
 
+STUDIES = Path(__file__).parents[1] / "docs" / "studies"
+METRICS = ("test_metric", "test_loss")
 WIDTHS = 5
 SIZES = tuple(round(10 ** (1.5 + 0.6 * width)) for width in range(WIDTHS))
 
@@ -175,6 +184,115 @@ SHAPES = {
 }
 
 
+def shrunk(scores: Scores) -> Scores:
+    """Shrink the variances of the widths towards their line in log10 of the parameters, for comparison.
+
+    Source: Smyth (2004), Linear models and empirical Bayes methods, section 6.2, with the mean of log s^2 linear in a
+      covariate, as `limma-trend` has it; the degrees of freedom are at most those of all widths together.
+    """
+    total, degrees = scores.variances + scores.excesses, scores.degrees
+    if len(total) < 3 or not total.any():
+        return scores
+    x = np.log10(np.asarray(scores.num_params, dtype=float))
+    logs = np.log(np.maximum(total, 1e-5 * np.median(total[total > 0]))) - digamma(degrees / 2) + np.log(degrees / 2)
+    line = np.polynomial.Polynomial.fit(x, logs, 1)(x)
+    beyond = np.sum((logs - line) ** 2) / (len(x) - 2) - polygamma(1, degrees / 2).mean()
+    prior = 2 * brentq(lambda half: polygamma(1, half) - beyond, 1e-6, 1e6) if beyond > 1e-5 else 1e6
+    common = np.exp(line + digamma(prior / 2) - np.log(prior / 2))
+    factors = (prior * common / total + degrees) / (prior + degrees) if total.all() else np.ones_like(total)
+    more = np.minimum(degrees + prior, degrees.sum())
+    return scores._replace(variances=factors * scores.variances, excesses=factors * scores.excesses, degrees=more)
+
+
+def shared(args: argparse.Namespace) -> None:
+    """Measure coverage with the variances of widths as they are → shrunk to a common line, and ratios of lengths."""
+    print(
+        f"| noise | seeds | radii | gains | worst width | jointly | slope | length of gains | slopes |\n|{'---|' * 9}"
+    )
+    for num_seeds, num_rhos in args.cells:
+        for name, base, sam in kinds(np.random.default_rng(13), args.tables, num_seeds, num_rhos):
+            if args.noise not in name:
+                continue
+            every = [(scores, shrunk(scores)) for scores in scores_of(base, sam)]
+            now, then = (np.array([_covered(each[which], each[0]) for each in every]) for which in (0, 1))
+            shares = [
+                f"{before:.3f} → {after:.3f}"
+                for before, after in zip(_shares(now[:, :, 0]), _shares(then[:, :, 0]), strict=True)
+            ]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                lengths = np.nanmedian(then[:, :, 1] / now[:, :, 1], axis=0)
+            print(f"| {name} | {num_seeds} | {num_rhos} | {' | '.join(shares)} |", end=" ")
+            print(f"{lengths[:WIDTHS].mean():.2f} | {lengths[-1]:.2f} |", flush=True)
+
+
+def _covered(scores: Scores, plain: Scores) -> list[tuple[bool, float]]:
+    """Return whether zero is covered, and the reach, of the gains, of the gains jointly, and of the slope."""
+    gains = [estimates.contrast(scores.only([width]), [1.0]) for width in range(WIDTHS)]
+    slope = estimates.slope(scores)
+    slope = slope._replace(degrees=min(slope.degrees, float(plain.degrees.sum())))
+    joint = all(gain.at(estimates.sidak(WIDTHS)).sign == 0 for gain in gains)
+    return [*((gain.sign == 0, gain.reach) for gain in gains), (joint, math.nan), (slope.sign == 0, slope.reach)]
+
+
+def _shares(covers: np.ndarray) -> list[float]:
+    """Return the coverage of gains, of those of the worst width, of all jointly, and of slopes."""
+    each = covers.mean(axis=0)
+    return [each[:WIDTHS].mean(), each[:WIDTHS].min(), *each[WIDTHS:]]
+
+
+def committed(args: argparse.Namespace) -> None:
+    """Measure paired effects on the tables of `docs/studies` in standard deviations, and lengths with shared variances.
+
+    An effect is that of a width: its mean over seeds by its standard deviation, as its interval has it.
+    """
+    print(
+        "| table | seeds | widths | accuracy | loss | median ratio | shared variances: accuracy | loss |\n|"
+        + 8 * "---|"
+    )
+    for path in sorted(STUDIES.glob("**/runs.csv")):
+        runs = pd.read_csv(path).assign(higher_is_better=True)
+        if not set(METRICS) <= set(runs.columns) or several.restating(runs, METRICS):
+            continue
+        effects, lengths = [], []
+        for split in several.splits(runs, METRICS):
+            every = [part.scores for part in split.parts if len(part.scores.seeds) > 2]
+            errors = [np.sqrt(scores.variances + scores.excesses) for scores in every]
+            means = [abs(scores.values.mean(axis=1)) for scores in every]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                effects.append(
+                    np.concatenate([mean / error for mean, error in zip(means, errors, strict=True)] or [[]])
+                )
+            lengths.append([_reach(shrunk(scores)) / _reach(scores) for scores in every if len(scores.values) > 2])
+        if len(effects[0]) == 0 or len(effects[0]) != len(effects[1]):
+            continue
+        seeds = " to ".join(str(count) for count in sorted({len(scores.seeds) for scores in every}))
+        both = np.isfinite(effects).all(axis=0) & (np.array(effects) > 0).all(axis=0)
+        of = np.array(effects)[:, both]
+        name = path.parent.relative_to(STUDIES)
+        cells = [*(f"{np.median(each):.1f}" for each in of), f"{np.median(of[1] / of[0]):.1f}"]
+        cells += [f"{np.nanmedian(np.concatenate(each)):.2f}" if each else "-" for each in lengths]
+        print(f"| {name} | {seeds} | {both.sum()} | {' | '.join(cells)} |", flush=True)
+
+
+def averages(args: argparse.Namespace) -> None:
+    """Measure ratios of lengths where runs are scored by the mean of their last 3 or 5 evaluations, not by the last."""
+    if not args.workdir:
+        return
+    print("| metric | evaluations | gains, the smallest width first | slopes |\n|---|---|---|---|")
+    runs = flatwide.load(args.workdir)
+    for metric in METRICS:
+        parts = [table.part(averaged(Path(args.workdir), runs, last), metric=metric) for last in (1, 3, 5)]
+        for last, part in zip((3, 5), parts[1:], strict=True):
+            gains = _reach(part.scores) / _reach(parts[0].scores)
+            slopes = estimates.slope(part.scores).reach / estimates.slope(parts[0].scores).reach
+            print(f"| {metric} | {last} | {', '.join(f'{ratio:.2f}' for ratio in gains)} | {slopes:.2f} |")
+
+
+def _reach(scores: Scores) -> np.ndarray:
+    """Return half of the length of the interval of each gain."""
+    return np.array([estimates.contrast(scores.only([row]), [1.0]).reach for row in range(len(scores.values))])
+
+
 def verdicts(args: argparse.Namespace) -> None:
     """Measure how often each verdict is reached, and how often the slope alone would show growth."""
     kinds_of = (verdict.GROWS, verdict.LARGER, verdict.PEAKS, verdict.NO_TREND, verdict.SHRINKS, verdict.SMALLER)
@@ -244,6 +362,9 @@ QUESTIONS = {
     "verdicts": verdicts,
     "decline": decline,
     "domains": domains,
+    "shared": shared,
+    "committed": committed,
+    "averages": averages,
 }
 
 
@@ -257,6 +378,7 @@ def main() -> None:
     parser.add_argument(
         "--noise", default="", help="for gains and trends: only kinds of noise whose name contains this"
     )
+    parser.add_argument("--workdir", help="for averages: runs that differ in width, rho and seed")
     args = parser.parse_args()
     counts = ([int(number) for number in text.split(",")] for text in (args.seeds, args.rhos))
     args.cells = [(num_seeds, num_rhos) for seeds, rhos in [tuple(counts)] for num_seeds in seeds for num_rhos in rhos]

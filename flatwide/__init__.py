@@ -84,22 +84,25 @@ def load(workdir: str | os.PathLike, *, varying: bool = False) -> "pandas.DataFr
     return runs.loc[:, list(map(varies, runs.columns))]
 
 
-def answer(workdir: str | os.PathLike, *, metric: str = "test_metric", tune: Sequence[str] = ()) -> str:
+def answer(workdir: str | os.PathLike, *, metric: str | Sequence[str] | None = None, tune: Sequence[str] = ()) -> str:
     """Return the answer of a work directory in sentences, with numbers and intervals.
 
     That of a study that steers itself (`config.study.decide`) is its verdict, whatever the metric.
 
     Args:
-      metric: the column to compare.
+      metric: the column to compare, or several; None is those of `config.study.metrics`, else `test_metric`.
       tune: fields on which base and SAM are each tuned separately.
     Raises: FileNotFoundError if there is no such folder; ValueError if it has no run, or there is no such metric.
     """
-    from flatwide.answers.answer import answer
-    from flatwide.study import decisions
+    from flatwide.analysis import several
+    from flatwide.answers import joint
+    from flatwide.study import decisions, question
 
     if verdict := decisions.sentence(workdir):
         return verdict
-    return answer(_comparable(workdir, metric), metric=metric, tune=tune)
+    metrics = question.metrics_of(metric) if metric else question.metrics_of_study(Path(workdir))
+    splits = several.splits(_comparable(workdir, *metrics), metrics, tune=tune)
+    return joint.answer(splits, joint.notes(metrics, question.read(Path(workdir)).get("average_last", 1), splits))
 
 
 def load_measurements(workdir: str | os.PathLike) -> "pandas.DataFrame":
@@ -155,7 +158,7 @@ def run_study(
     from flatwide import config as configs
     from flatwide import decide
     from flatwide.runs import logs
-    from flatwide.study import command
+    from flatwide.study import command, question, settings
 
     values = configs.read(config)
     study = {name: field.default for name, field in configs.STUDY.items()} | dict(values.get("study", {}))
@@ -169,15 +172,18 @@ def run_study(
             f"{summary.num_unmeasured} lack a measurement; flatwide.load({os.fspath(workdir)!r}) has their status, "
             "and the error file of each run has the reason. Call run_study again to retry them."
         )
+    metric, last = settings.compared(study), study["average_last"]
+    if not isinstance(metric, str) or last > 1:
+        question.settle(Path(workdir), is_stored=True, metric=metric, average_last=last)
     if not quiet:
-        logs.say(answer(workdir, metric=study["metric"], tune=study["tune"]))
+        logs.say(answer(workdir, metric=metric, tune=study["tune"]))
     return load(workdir)
 
 
 def write_report(
     workdir: str | os.PathLike,
     *,
-    metric: str | None = None,
+    metric: str | Sequence[str] | None = None,
     tune: Sequence[str] | None = None,
     formats: Sequence[str] | None = None,
     quiet: bool = False,
@@ -185,7 +191,7 @@ def write_report(
     """Write `report.html`, `summary.csv` and `figures/` of a work directory, and print the answer to standard error.
 
     Args:
-      metric: the column to compare; None is that of the last report, else `test_metric`.
+      metric: the column to compare, or several; None is that of the last report, else `test_metric`.
       tune: fields on which base and SAM are each tuned separately; None is those of the last report.
       formats: of the files in `figures/`: some of "svg", "pdf", "latex", "json"; None is "svg".
       quiet: print nothing.
@@ -222,16 +228,18 @@ def _existing(workdir: str | os.PathLike) -> Path:
     return Path(workdir)
 
 
-def _comparable(workdir: str | os.PathLike, metric: str) -> "pandas.DataFrame":
-    """Load the runs of a work directory that must have some, with a metric."""
+def _comparable(workdir: str | os.PathLike, *metrics: str) -> "pandas.DataFrame":
+    """Load the runs of a work directory that must have some, with the scores and metrics that are compared."""
     from flatwide import registry
+    from flatwide.study import question
 
     runs = load(workdir)
     if not len(runs):
         raise ValueError(f"{os.fspath(workdir)}: expected a work directory with a run in runs/; train one first.")
-    if metric not in runs.columns:
-        raise ValueError(registry.unknown("metric", metric, [name for name in runs.columns if "test_" in name]))
-    return runs
+    for metric in metrics:
+        if metric not in runs.columns:
+            raise ValueError(registry.unknown("metric", metric, [name for name in runs.columns if "test_" in name]))
+    return question.scored(Path(workdir), runs)
 
 
 def __getattr__(name: str):

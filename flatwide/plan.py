@@ -4,12 +4,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from flatwide.analysis import fields, planning, table
+from flatwide.analysis import fields, planning, several, table
 from flatwide.answers import sentences, wording
 from flatwide.config.parser import FlagParser
 from flatwide.runs import commands
 from flatwide.runs.logs import duration_text
 from flatwide.runs.table import collect_done
+from flatwide.study import question
 
 USAGE = """python main.py plan W [--metric=test_metric] [--choose_by=COLUMN]"""
 _DESCRIPTION = """For each question that the runs of a work directory leave undecided (whether SAM helps at the largest
@@ -26,14 +27,15 @@ def command(arguments: list[str]) -> str:
     """
     parser = FlagParser(USAGE, description=_DESCRIPTION, example="python main.py plan runs/demo")
     parser.add_argument("workdir", nargs="?", metavar="W", help="work directory with trained runs")
-    parser.add_argument("--metric", metavar="COLUMN", help="result column to compare (default: test_metric)")
+    parser.add_argument("--metric", metavar="COLUMN", help="result column to compare (default: that of the study)")
     parser.add_argument("--choose_by", metavar="COLUMN", help="result column that chooses rho (default: the metric)")
     flags = parser.parse_args(arguments)
     if not flags.workdir:
         parser.error("expected a work directory")
     workdir = Path(flags.workdir)
-    runs = collect_done(workdir)
-    split = table.split(runs, metric=flags.metric or "test_metric", choose_by=flags.choose_by)
+    runs = question.scored(workdir, collect_done(workdir))
+    asked = (flags.metric,) if flags.metric else question.metrics_of_study(workdir)
+    split, *_ = several.splits(runs, asked, choose_by=flags.choose_by)
     if not split.parts:
         raise ValueError(f"{workdir}: no width has both a base run (rho=0) and a SAM run; train a pair first.")
     recorded = commands.read(workdir)

@@ -205,29 +205,26 @@ def train_study(values: Mapping[str, Any], faults: list[str], workdir: str, *, k
     Args:
       keep: writes this command into the work directory.
     """
-    from flatwide import decide, report
+    from flatwide import decide
     from flatwide.study import command
+    from flatwide.study.settings import compared
 
     _check_study(values, faults)
     _check_workdir(workdir)
-    metric, tune = (values["study"].get(name, configs.STUDY[name].default) for name in ("metric", "tune"))
+    tune, last = (values["study"].get(name, configs.STUDY[name].default) for name in ("tune", "average_last"))
+    asked = {"metric": compared(values["study"]), "tune": tune, "average_last": last}
 
     def start() -> None:
         keep()
         say(f"report: {workdir}/report.html, rewritten as runs end, at most once a minute")
 
     def refresh(num_planned: int, is_over: bool) -> None:
-        options = {"num_planned": num_planned, "formats": ("svg",) if is_over else ()}
-        try:
-            report.write(workdir, metric=metric, tune=tune, **options)
-        except Exception as error:  # a fault of the report must not end the study
-            if is_over:
-                print(f"the report was not written: {type(error).__name__}: {error}", file=sys.stderr)
+        _report(workdir, asked, num_planned=num_planned, is_over=is_over)
 
     def run(should_stop: Callable[[], bool]) -> int:
         options = {"should_stop": should_stop, "on_start": start, "refresh": refresh}
         summary = (decide if values["study"].get("decide") else command).run(values, workdir, **options)
-        print(_study_summary(summary, workdir, metric=metric, tune=tune))
+        print(_study_summary(summary, workdir, **asked))
         return DONE if summary.num_done == summary.num_runs else FAILED
 
     return supervised(run)
@@ -253,12 +250,26 @@ def supervised(run: Callable[[Callable[[], bool]], int]) -> int:
         return FAILED
 
 
-def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[str]) -> str:
+def _report(workdir: str, asked: Mapping[str, Any], *, num_planned: int, is_over: bool) -> None:
+    """Write the report of a study, and its figures at the end; a fault of the report must not end the study."""
+    from flatwide import report
+
+    try:
+        report.write(workdir, **asked, num_planned=num_planned, formats=("svg",) if is_over else ())
+    except Exception as error:
+        if is_over:
+            print(f"the report was not written: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _study_summary(
+    summary: Any, workdir: str, *, metric: str | Sequence[str], tune: Sequence[str], average_last: int
+) -> str:
     """Return the answer of a study, and where its table and report are."""
     import flatwide
-    from flatwide.analysis import table
+    from flatwide.analysis import several
     from flatwide.answers import short
-    from flatwide.study import decisions
+    from flatwide.runs.averages import averaged
+    from flatwide.study import decisions, question
 
     diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
     failed = f", {summary.num_failed} failed" if summary.num_failed else ""
@@ -268,8 +279,9 @@ def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[st
         steps = f"decisions: {workdir}/decisions.csv"
         return f"{verdict}\n{done}. Table: {workdir}/results.csv; {steps}; report: {workdir}/report.html"
     if summary.num_done + summary.num_unmeasured:
-        split = table.split(flatwide.load(workdir), metric=metric, tune=tune)
-        text = short.terminal(short.short(split))
+        runs = averaged(workdir, flatwide.load(workdir), average_last)
+        split, *others = several.splits(runs, question.metrics_of(metric), tune=tune)
+        text = short.terminal(short.short(split, others))
         return f"{text}\n{done}. Table: {workdir}/results.csv; report: {workdir}/report.html"
     return f"{done}. Table: {workdir}/results.csv"
 

@@ -61,6 +61,7 @@ class Comparison:
 
     same: [base settings, SAM settings], True where settings agree except for rho, if SAM must take those of the base.
     sign: 1 where a higher value is better, else -1. resolution: step of the metric, see `estimates.score`.
+    level: of the intervals.
     """
 
     width: Any
@@ -70,6 +71,7 @@ class Comparison:
     sign: int
     same: np.ndarray | None = None
     resolution: float = 0.0
+    level: float = 0.95
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -116,7 +118,15 @@ class Comparison:
             for arm in (self.base, self.sam)
         )
         scored = estimates.score(*sides, same=self.same, resolution=self.resolution)
-        return Scores((self.num_params,), self.seeds, *(array[None] for array in scored[2:]))
+        return Scores(
+            num_params=(self.num_params,),
+            seeds=self.seeds,
+            values=scored.values[None],
+            variances=scored.variances[None],
+            excesses=scored.excesses[None],
+            degrees=scored.degrees[None],
+            level=self.level,
+        )
 
     @cached_property
     def gain(self) -> Estimate:

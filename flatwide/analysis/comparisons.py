@@ -43,7 +43,9 @@ class Compared:
         return arms.scores(self.widths)
 
 
-def compare(runs: fields.Frame, *, tune: Sequence[str], width: str, metric: str, choose_by: str) -> list[Compared]:
+def compare(
+    runs: fields.Frame, *, tune: Sequence[str], width: str, metric: str, choose_by: str, level: float = 0.95
+) -> list[Compared]:
     """Arrange every kind of comparison that a part has runs for, at each length of its SAM runs.
 
     Args: as in `table.Question`.
@@ -80,6 +82,7 @@ def compare(runs: fields.Frame, *, tune: Sequence[str], width: str, metric: str,
                     sam=arm(value, True, length, sam_averaged),
                     sign=signs[metric],
                     resolution=fields.resolution(here, metric),
+                    level=level,
                 )
                 pair = arms.pair_up(comparison, tune if kind == SAME else None)
                 pairs += [pair] if pair else []

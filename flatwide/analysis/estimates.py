@@ -92,6 +92,7 @@ class Scores(NamedTuple):
     num_params: of each comparison. seeds: those that every comparison has. values: [comparisons, seeds].
     variances: of a score, [comparisons]. excesses: what the dependence of the choices adds to the variance of their
     mean, times the seeds. degrees: of freedom of both together.
+    level: of the intervals of their contrasts.
     """
 
     num_params: tuple[int, ...]
@@ -100,6 +101,7 @@ class Scores(NamedTuple):
     variances: np.ndarray
     excesses: np.ndarray
     degrees: np.ndarray
+    level: float = 0.95
 
     @property
     def stretch(self) -> float:
@@ -112,10 +114,17 @@ class Scores(NamedTuple):
         """Return only some of the comparisons, by their index."""
         at = list(rows)
         arrays = (self.values[at], self.variances[at], self.excesses[at], self.degrees[at])
-        return Scores(tuple(self.num_params[row] for row in at), self.seeds, *arrays)
+        return Scores(tuple(self.num_params[row] for row in at), self.seeds, *arrays, self.level)
 
 
-NO_SCORES = Scores((), (), np.empty((0, 0)), *[np.empty(0)] * 3)
+NO_SCORES = Scores(
+    num_params=(),
+    seeds=(),
+    values=np.empty((0, 0)),
+    variances=np.empty(0),
+    excesses=np.empty(0),
+    degrees=np.empty(0),
+)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -304,11 +313,11 @@ def _inflation(num_seeds: int, num_settings: int) -> float:
     return max(1.0, num_seeds * float(np.mean(np.concatenate(means) ** 2)))
 
 
-def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Estimate:
+def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: float | None = None) -> Estimate:
     """Estimate a weighted sum of comparisons: a gain, a slope, a rise, or a difference of any of these.
 
     Args:
-      weights: [comparisons].
+      weights: [comparisons]. level: of the interval; None is that of the scores.
     Equation: with a the weights, v the variances, x the excesses, n the seeds that all comparisons have: n error^2 =
       max(sum_w a_w^2 v_w, s(a . d)^2) + sum_w a_w^2 x_w: the comparisons vary independently, or together as far as the
       seeds show it. The degrees of freedom are Satterthwaite's for the sum, of which s(a . d)^2 has n - 1.
@@ -317,6 +326,7 @@ def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: fl
     a = np.asarray(weights, dtype=float)
     n = len(scores.seeds)
     by_seed = a @ scores.values
+    level = scores.level if level is None else level
     if n < 2:
         return Estimate(value=float(by_seed.mean()) if n else math.nan, num_seeds=n, level=level)
     apart, excess = a**2 * scores.variances / n, a**2 * scores.excesses / n
@@ -340,17 +350,17 @@ def span(sizes: Sequence[float]) -> bool:
     return len(sizes) > 1 and max(sizes) > _LEAST_SPAN * min(sizes)
 
 
-def slope(scores: Scores, *, level: float = 0.95) -> Estimate:
+def slope(scores: Scores, *, level: float | None = None) -> Estimate:
     """Estimate the slope of scores against log10 of the number of parameters, all widths alike.
 
     Returns: NaN where the sizes do not `span` a tenth.
     """
     if not span(scores.num_params) or not scores.seeds:
-        return NONE._replace(num_seeds=len(scores.seeds), level=level)
+        return NONE._replace(num_seeds=len(scores.seeds), level=level or scores.level)
     return contrast(scores, slope_weights(scores.num_params), level=level)
 
 
-def rise(scores: Scores, *, level: float = 0.95) -> Estimate:
+def rise(scores: Scores, *, level: float | None = None) -> Estimate:
     """Estimate the score at the largest width minus the mean of the smaller half of the widths."""
     num = len(scores.num_params)
     weights = np.zeros(num)
@@ -365,9 +375,17 @@ def joined(every: Sequence[Scores]) -> Scores:
         return NO_SCORES
     seeds = sorted(set.intersection(*(set(scores.seeds) for scores in every)))
     values = [scores.values[:, [scores.seeds.index(seed) for seed in seeds]] for scores in every]
-    arrays = zip(*((each.variances, each.excesses, each.degrees) for each in every), strict=True)
-    sizes = tuple(size for each in every for size in each.num_params)
-    return Scores(sizes, tuple(seeds), np.concatenate(values), *map(np.concatenate, arrays))
+    fields = zip(*((each.variances, each.excesses, each.degrees) for each in every), strict=True)
+    variances, excesses, degrees = map(np.concatenate, fields)
+    return Scores(
+        num_params=tuple(size for each in every for size in each.num_params),
+        seeds=tuple(seeds),
+        values=np.concatenate(values),
+        variances=variances,
+        excesses=excesses,
+        degrees=degrees,
+        level=every[0].level,
+    )
 
 
 def plain(values: np.ndarray, num_params: Sequence[int], seeds: Sequence[int]) -> Scores:

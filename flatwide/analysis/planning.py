@@ -51,7 +51,7 @@ def plans(part: table.Part) -> list[Plan]:
     if part.not_learned:
         return []
     last = part.widths[-1]
-    gain = last.comparison.gain.at(estimates.sidak(len(part.widths)))
+    gain = last.comparison.gain.at(estimates.sidak(len(part.widths), level=part.question.level))
     every = []
     if not gain.sign and _has_spread(gain):
         every.append(_plan(part, GAIN, [gain], [last.value]))

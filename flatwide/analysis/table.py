@@ -29,12 +29,14 @@ class Question(NamedTuple):
     choose_by: the column that rho and tuned fields are chosen by; None is the validation metric where every finished
       run has one, else `metric`. A setting with a diverged or missing seed is never chosen.
     tune: fields that are chosen separately for base and SAM, such as `learning_rate`.
+    level: of the intervals of gains and trends, above 0.95 where they hold together with those of other metrics.
     """
 
     width: str = "num_params"
     metric: str = "test_metric"
     choose_by: str | None = None
     tune: tuple[str, ...] = ()
+    level: float = 0.95
 
 
 DEFAULT = Question()
@@ -100,7 +102,8 @@ class Part(_Asked):
     def widths(self) -> list[widths.Width]:
         """The runs of each width, the smallest first."""
         asked = self.question
-        return widths.arrange(self.runs, width=asked.width, metric=asked.metric, choose_by=self.chosen_by)
+        every = widths.arrange(self.runs, width=asked.width, metric=asked.metric, choose_by=self.chosen_by)
+        return [dataclasses.replace(each, level=asked.level) for each in every]
 
     @cached_property
     def scores(self) -> Scores:
@@ -127,7 +130,12 @@ class Part(_Asked):
         """The comparisons of separately tuned arms that the part has runs for."""
         asked = self.question
         return comparisons.compare(
-            self.runs, tune=asked.tune, width=asked.width, metric=asked.metric, choose_by=self.chosen_by
+            self.runs,
+            tune=asked.tune,
+            width=asked.width,
+            metric=asked.metric,
+            choose_by=self.chosen_by,
+            level=asked.level,
         )
 
     @cached_property

@@ -47,7 +47,7 @@ class Verdict(NamedTuple):
         return {GROWS: 1, SHRINKS: -1, UNKNOWN: None}.get(self.kind, 0)
 
 
-def verdict(scores: Scores, *, level: float = 0.95) -> Verdict:
+def verdict(scores: Scores, *, level: float | None = None) -> Verdict:
     """Decide whether the gain grows with width.
 
     It grows if the intervals of its slope and of its rise both lie above zero, it is larger at the largest
@@ -57,6 +57,7 @@ def verdict(scores: Scores, *, level: float = 0.95) -> Verdict:
     """
     if not estimates.span(scores.num_params) or len(scores.seeds) < 2:
         return Verdict()
+    level = level or scores.level
     slope, rise = estimates.slope(scores, level=level), estimates.rise(scores, level=level)
     direction = _direction(scores, slope, rise)
     peaks_at = _peak(scores, level=level)

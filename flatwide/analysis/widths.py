@@ -23,6 +23,7 @@ class Width:
     sign: 1 where a higher value is better, else -1.
     collapsed: shaped like `values`, whether a run is known to be no better than chance; None where not computed.
     resolution: step of an accuracy, one over the number of test items, where that is recorded; else 0.
+    level: of the intervals.
     """
 
     value: Any
@@ -38,6 +39,7 @@ class Width:
     collapsed: np.ndarray | None = None
     resolution: float = 0.0
     has_base: bool = True
+    level: float = 0.95
 
     @cached_property
     def best(self) -> int | None:
@@ -85,7 +87,15 @@ class Width:
         is_whole = np.isfinite(values[:, [0, *at]]).all(axis=1) & np.isfinite(self.choices[:, at]).all(axis=1)
         base, sam = (self._arm(columns, np.flatnonzero(is_whole), values) for columns in ([0], at))
         sign, resolution = (self.sign, self.resolution) if is_metric else (1, 0.0)
-        return arms.Comparison(self.value, self.num_params, base, sam, sign=sign, resolution=resolution)
+        return arms.Comparison(
+            width=self.value,
+            num_params=self.num_params,
+            base=base,
+            sam=sam,
+            sign=sign,
+            resolution=resolution,
+            level=self.level,
+        )
 
     def _arm(self, columns: Sequence[int], rows: Sequence[int] | np.ndarray, values: np.ndarray) -> arms.Arm:
         """Return some columns of some seeds as an arm."""

@@ -64,7 +64,7 @@ def few(rows: Sequence[Row], text: str, most: int) -> list[Row]:
 
 def _rows(part: table.Part) -> list[Row]:
     """Compute the row of each width; it has no interval where all runs of an arm diverged or there is one seed."""
-    level = estimates.sidak(len(part.widths))
+    level = estimates.sidak(len(part.widths), level=part.question.level)
     rows = []
     for plain, width in zip(gain.gain_by_width.rows(part), part.widths, strict=True):
         corrected = width.comparison.gain.at(level)

@@ -49,10 +49,11 @@ def overview(split: table.Split) -> list[Entry]:
         (domain, part) for domain in split.domains for part in domain.parts or [None]
     ]
     scores = [part.scores if part and not part.not_learned else estimates.NO_SCORES for _, part in parts]
-    level = estimates.sidak(sum(len(each.seeds) > 1 for each in scores))
+    asked = split.question.level
+    level = estimates.sidak(sum(len(each.seeds) > 1 for each in scores), level=asked)
     return [
         _entry(domain, part, decided, level=level)
-        for (domain, part), decided in zip(parts, verdict.holm(scores), strict=True)
+        for (domain, part), decided in zip(parts, verdict.holm(scores, level=asked), strict=True)
     ]
 
 

@@ -2,11 +2,11 @@
 
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from flatwide.analysis import axes, comparisons, estimates, fields, gain, metrics, rho, table, verdict
-from flatwide.answers import answer, headline, overview
+from flatwide.answers import answer, headline, joint, overview
 from flatwide.answers.headline import number
 
 COLUMNS, LINES = 100, 12  # of the answer in a terminal
@@ -41,15 +41,28 @@ class Short(NamedTuple):
 
 
 @table.for_table
-def short(split: table.Split) -> Short:
-    """Compute the short answer of a table."""
+def short(split: table.Split, others: Sequence[table.Split] = ()) -> Short:
+    """Compute the short answer of a table.
+
+    Args:
+      others: of the same table for further metrics, whose sentences become findings.
+    """
     lines = headline.headlines(split)
     entries = overview.overview(split) if max(len(split.domains), len(split.parts)) > 1 else []
     if not lines:
         text, found = answer.paragraphs(split)[0][1], []
     else:
         text, found = overview.headline(entries) if entries else f"{lines[0].text}.", _findings(split)
+    found = [*found, *of_others(others)]
     return Short(sentence=text, findings=found, lines=lines, entries=entries, metric=split.question.metric)
+
+
+def of_others(others: Sequence[table.Split]) -> list[str]:
+    """List the sentences of further metrics."""
+    every = "both metrics" if len(others) == 1 else f"all {len(others) + 1} metrics"
+    fronts = (f"By {joint.title(split)}" for split in others)
+    held = [f" (intervals hold for {every} together)", *[""] * len(others)]
+    return [f"{front}{text}: {short(split).sentence}" for front, text, split in zip(fronts, held, others, strict=False)]
 
 
 def _findings(split: table.Split) -> list[str]:

@@ -62,6 +62,7 @@ BELOW_ONE = Check(lambda v: 0 <= v < 1, "a fraction in [0, 1)")
 FRACTION = Check(lambda v: 0 <= v <= 1, "a fraction in [0, 1]")
 TAG_COLUMN = Check(lambda v: v in ("upos", "xpos"), "upos or xpos")
 OPEN_FRACTION = Check(lambda v: 0 < v < 1, "a fraction in (0, 1)")
+ODD = Check(lambda v: v >= 1 and v % 2 == 1, "an odd integer >= 1")
 TWO_OR_MORE = Check(lambda v: v >= 2, "an integer >= 2 (1 would be every step)")
 RHO_SCHEDULE = Check(
     lambda v: v in ("constant", "late", "early", "every", "decay", "with_learning_rate"),
@@ -198,6 +199,8 @@ STUDY: dict[str, Field] = {
     "exclude": Field((), "mappings"),
     "parts": Field({}, "mapping"),
     "metric": Field("test_metric", "str"),
+    "metrics": Field((), "strs"),
+    "average_last": Field(1, "int", ODD),
     "tune": Field((), "strs"),
     "decide": Field("", "str"),
     "decide_error": Field(0.05, "float", OPEN_FRACTION),

@@ -9,6 +9,7 @@ from flatwide.columns import DONE
 from flatwide.decide import design, simulate
 from flatwide.decide.course import Course, Result, Run, follow, num_runs
 from flatwide.decide.sentences import sentences
+from flatwide.runs.averages import mean_of_last
 from flatwide.study import command, decisions, inventory, plan
 
 if TYPE_CHECKING:
@@ -34,8 +35,11 @@ class _Store:
             states = inventory.take(plan.expand(self._study.training(new)), self._workdir).states
             if any(state.status not in DONE for state in states):
                 return None
-            table = pd.DataFrame([{**state.run.config, **(state.directory.read_result() or {})} for state in states])
-            metric = self._study.settings.metric
+            metric, last = self._study.settings.metric, self._study.settings.study["average_last"]
+            rows = [{**state.run.config, **(state.directory.read_result() or {})} for state in states]
+            for row, state in zip(rows, states, strict=True):
+                row |= mean_of_last(state.directory, last) if last > 1 and row["status"] == "finished" else {}
+            table = pd.DataFrame(rows)
             self._found |= design.results(table, new, metric=metric)
             self.units = metrics.units(table, metric)
         return {run: self._found[run] for run in runs}

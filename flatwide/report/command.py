@@ -8,7 +8,7 @@ from typing import Any
 from flatwide.config.parser import FlagParser
 from flatwide.runs import storage
 
-USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--tune=FIELD,FIELD]
+USAGE = """python main.py report W [--metric=COLUMN,COLUMN] [--choose_by=COLUMN] [--tune=FIELD,FIELD]
                         [--formats=svg,pdf,latex,json] [--output=FILE] [--card=FILE]
 python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] [--metric=COLUMN] [--lower_is_better]
                                 [--choose_by=COLUMN] [--tune=COLUMN,COLUMN] [--pick=last|best]
@@ -52,7 +52,8 @@ def _parser() -> FlagParser:
         example="python main.py report runs/demo --formats=svg,pdf",
     )
     parser.add_argument("source", nargs="?", metavar="W | table.csv", help="folder or CSV file of runs, or its address")
-    parser.add_argument("--metric", metavar="COLUMN", help="column to compare (default: that of the last report)")
+    text = "column to compare, of a work directory also several (default: that of the last report)"
+    parser.add_argument("--metric", metavar="COLUMN", help=text)
     parser.add_argument("--choose_by", metavar="COLUMN", help="column that chooses rho (default: the metric)")
     parser.add_argument("--output", metavar="FILE", help="path of the page (default: report.html beside the runs)")
     text = "picture of the headline, for a README or a slide: card.svg or card.png (default: none)"
@@ -78,7 +79,7 @@ def _write(source: Path, flags: argparse.Namespace, tell: Callable[[str], None])
     if not source.is_dir():
         raise FileNotFoundError(f"{flags.source}: expected a work directory with runs, or a CSV file.")
     options = {
-        "metric": flags.metric,
+        "metric": flags.metric and tuple(flags.metric.split(",")) if "," in (flags.metric or "") else flags.metric,
         "choose_by": flags.choose_by,
         "tune": flags.tune,
         "path": flags.output,

@@ -1,10 +1,10 @@
 """The content of a page, computed from the results table before any of it becomes HTML."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import fields, metrics, table
-from flatwide.answers import answer, cautions, headline, overview, short
+from flatwide.answers import answer, cautions, headline, joint, overview, short
 from flatwide.columns import DONE
 from flatwide.figures.gallery import DOMAINS, GAIN, Figure
 from flatwide.figures.pieces import slug
@@ -97,10 +97,12 @@ def content(
     summary: "pd.DataFrame",
     figures: Iterable[tuple[Figure, dict[str, Any]]],
     source: Source,
+    others: Sequence[table.Split] = (),
 ) -> Content:
     """Return the content of the page of a results table.
 
     Args:
+      others: of the same table for further metrics.
       summary: of the table, from `analysis.summary.summary`.
       figures: the charts to show, each with its spec.
     """
@@ -119,12 +121,21 @@ def content(
     bodies = [_body(domain, _rows_of(summary, domain), rest, source) for domain in split.domains]
     key_tables = [item for body in bodies for item in body.tables]
     sections = [section for body in bodies for section in body.sections]
-    answered = short.short(split)
+    answered = short.short(split, others)
     answers = _answers(split, answered)
     if source.verdict:
         line = headline.Headline(part="", text=source.verdict.rstrip("."), rows=(), is_percent=False)
-        answered = answered._replace(sentence=source.verdict, findings=[], lines=[line], entries=[])
+        answered = answered._replace(
+            sentence=source.verdict, findings=short.of_others(others), lines=[line], entries=[]
+        )
         answers = [("", _MANY_LOOKS)]
+    for other in others[::-1]:
+        of_other = short.short(other)
+        name = joint.title(other)
+        answers += [(f"{name}, {part}" if part else name, text) for part, text in _answers(other, of_other)]
+        if table_of_other := _summary(of_other, metrics.units(runs, other.question.metric), base):
+            named = {"name": f"summary_{other.question.metric}", "title": f"In short, by {name}"}
+            key_tables.insert(0, table_of_other._replace(**named))
     shown_cautions = _cautions(split, source)
     labelled_rows = rows if source.has_states else [_without_state(row) for row in rows]
     aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))

@@ -30,6 +30,7 @@ def export(
     split: table.Split,
     source: Source,
     *,
+    others: Sequence[table.Split] = (),
     page_path: Path,
     summary_path: Path | None,
     folder: Path,
@@ -43,6 +44,7 @@ def export(
     """Write the page, the summary, and figures and tables in the given formats in `folder`.
 
     Args:
+      others: of the same table for further metrics, which have their answers on the page.
       curves, series, arrays: as for `figures.gallery.gallery`.
       card_path: of the verdict card, an SVG or a PNG; None writes none.
       tell: called with the short answer, as text for a terminal, and with what the table lacks, after all
@@ -59,7 +61,7 @@ def export(
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]
     library, problem = _library() if figures else ("", "")
     source = source._replace(notes=(*source.notes, *([problem] if problem else ())))
-    page_content = content(split, summed, figures, source)
+    page_content = content(split, summed, figures, source, others)
     output.write_page(page_path, page.render(page_content, library=library))
     if summary_path:
         write_atomically(summary_path, to_csv(summed))
@@ -75,7 +77,7 @@ def export(
             write_atomically(folder / f"{each.name}.tex", latex.table(each))
     if "json" in formats:
         paragraphs = [{"part": part, "text": text} for part, text in page_content.answers]
-        asked = split.question._asdict()
+        asked = {name: value for name, value in split.question._asdict().items() if name != "level"}
         write_json(folder / "answer.json", asked | {"answer": paragraphs, "summary": fields.records(summed)})
     tell(short.terminal(page_content.short))
     if lacking := gaps(split):

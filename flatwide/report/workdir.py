@@ -7,30 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import catalogue, registry
-from flatwide.analysis import fields, table
+from flatwide.analysis import fields, several
+from flatwide.answers import joint
 from flatwide.report import output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
 from flatwide.report.run_table import is_metric
 from flatwide.runs import commands, disk, records
-from flatwide.runs.directory import RunDirectory, run_directories, sweep, write_json
+from flatwide.runs.averages import averaged
+from flatwide.runs.directory import RunDirectory, run_directories, sweep
 from flatwide.runs.logs import say
 from flatwide.runs.table import Reading, read_runs, tabulate
-from flatwide.study import decisions
+from flatwide.study import decisions, question
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _PAGE = "report.html"
-_SETTINGS_FILE = "report.json"  # settings of the last report, the defaults of the next
 
 
 def write(
     workdir: Path | str,
     *,
-    metric: str | None = None,
+    metric: str | Sequence[str] | None = None,
     choose_by: str | None = None,
     tune: Sequence[str] | None = None,
+    average_last: int | None = None,
     num_planned: int | None = None,
     formats: Sequence[str] | None = None,
     path: Path | str | None = None,
@@ -41,9 +43,11 @@ def write(
     """Write `report.html`, `summary.csv` and `figures/` of a work directory.
 
     Args:
-      metric: the column to compare; None is that of the last report, else `test_metric`.
+      metric: the column to compare, or several of which the first is the headline's; None is that of the last report,
+        else `test_metric`.
       choose_by: the column that rho is chosen by; None is the validation metric if every run has one, else `metric`.
       tune: fields that base and SAM are tuned in separately; None is those of the last report.
+      average_last: evaluations of a run whose mean is its score; None is as in the last report, else 1.
       num_planned: the number of runs of the study; None is that of the last report.
       formats: of the figures and tables beside the page: some of "svg", "pdf", "latex", "json"; None is "svg", or
         no formats if there is a path. Without formats no figures are written, which suits a study that rewrites its
@@ -65,14 +69,16 @@ def write(
     runs = tabulate(readings)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
-    _check_columns(runs, metric=metric, choose_by=choose_by, tune=tune or ())  # before they are stored
+    _check_columns(runs, metrics=question.metrics_of(metric), choose_by=choose_by, tune=tune or ())  # before storing
     _say_earlier(workdir, readings)
-    settings = _settings(
-        workdir, is_stored=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned
-    )
+    given = {"metric": metric, "choose_by": choose_by, "tune": tune, "average_last": average_last}
+    settings = question.settle(workdir, is_stored=not path, **given, num_planned=num_planned)
+    metrics, last = question.metrics_of(settings["metric"]), settings.get("average_last", 1)
     beside = output.folder_beside(page_path)
     if path and formats:
         output.claim_folder(beside)
+    asked = {name: settings[name] for name in ("choose_by", "tune") if settings[name]}
+    split, *others = several.splits(averaged(workdir, runs, last), metrics, **asked)
     source = Source(
         name=name or str(workdir),
         commands=tuple(commands.read(workdir)),
@@ -80,11 +86,12 @@ def write(
         num_planned=settings["num_planned"],
         verdict=decisions.sentence(workdir),
         identities={name: run.beside for name, run in readings.items()},
+        notes=joint.notes(metrics, last, [split, *others]),
     )
-    asked = {name: settings[name] for name in ("choose_by", "tune") if settings[name]}
     return export(
-        table.split(runs, metric=settings["metric"] or "test_metric", **asked),
+        split,
         source,
+        others=others,
         page_path=page_path,
         summary_path=(beside / "summary.csv" if formats else None) if path else workdir / "summary.csv",
         folder=beside if path else workdir / "figures",
@@ -97,12 +104,12 @@ def write(
     )
 
 
-def _check_columns(runs: "pd.DataFrame", *, metric: str | None, choose_by: str | None, tune: Sequence[str]) -> None:
+def _check_columns(runs: "pd.DataFrame", *, metrics: Sequence[str], choose_by: str | None, tune: Sequence[str]) -> None:
     """Raise ValueError for a column that is missing or cannot have its role."""
-    metrics = [name for name in runs.columns if is_metric(name)]
-    for flag, column in (("--metric", metric), ("--choose_by", choose_by)):
-        if column is not None and column not in metrics:
-            raise ValueError(registry.unknown(flag, column, metrics))
+    known = [name for name in runs.columns if is_metric(name)]
+    for flag, column in (*(("--metric", metric) for metric in metrics), ("--choose_by", choose_by)):
+        if column is not None and column not in known:
+            raise ValueError(registry.unknown(flag, column, known))
     configs = [name for name in runs.columns if fields.is_config(name)]
     for column in tune:
         if column not in configs:
@@ -215,17 +222,3 @@ def _files_with_arrays(run: RunDirectory, measurement: str) -> list[Path]:
         except (ValueError, KeyError, TypeError, RecursionError):
             continue  # the table of results lists it as damaged
     return [path for *_, path in sorted(candidates, reverse=True) if path.with_suffix(".npz").exists()]
-
-
-def _settings(workdir: Path, *, is_stored: bool, **given: Any) -> dict[str, Any]:
-    """Return the given settings, completed by those of the last report; optionally store them for the next."""
-    path = workdir / _SETTINGS_FILE
-    try:
-        before = json.loads(disk.read(path) or b"{}")
-    except (ValueError, RecursionError):
-        before = {}
-    before = before if isinstance(before, dict) else {}
-    settings = before | {name: before.get(name) if value is None else value for name, value in given.items()}
-    if is_stored and settings != before and any(value is not None for value in settings.values()) and workdir.is_dir():
-        write_json(path, settings)
-    return settings

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -83,6 +84,7 @@ def _plan(parsed: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], lis
             config = _resolve(base, varied, counts)
             name = str(configs.identity(config, irrelevant=identity.without_effect(config), extra={}))
             shape = build.shape(config)
+            _check_evaluations(config, parsed.study["average_last"])
             if varied.get("rho") and "optimizer" not in varied and configs.effective_rho(config) == 0:
                 raise configs.ConfigError(
                     f"config.optimizer={config['optimizer']!r}: it reads no rho, which the study varies; set "
@@ -110,6 +112,19 @@ def _plan(parsed: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], lis
         for (width, pruner, asked, sparsity), reached in counts.items()
     ]
     return planned, faults, [*budgets, *(same if num_same else []), *notes]
+
+
+def _check_evaluations(config: Mapping[str, Any], average_last: int) -> None:
+    """Raise ConfigError where a run has fewer evaluations than its metric averages, as far as its config tells."""
+    steps, every = config["num_train_steps"], config["eval_every_steps"]
+    count = (
+        config["num_epochs"] if steps is every is None else math.ceil(steps / every) if steps and every else math.inf
+    )
+    if count < average_last:
+        given = f"config.study.average_last={average_last}"
+        raise configs.ConfigError(
+            [f"{given}: a run has {count} evaluations; expected at most so many, or more epochs."]
+        )
 
 
 def _product(parsed: Settings) -> Iterator[tuple[Part, Assignment]]:

@@ -17,7 +17,10 @@ METRICS = (
     "test_metric_at_best_validation",
     "test_loss",
     "test_metric_average",
+    "test_loss_average",
 )
+_ONE_EVALUATION = ("test_metric_best", "test_metric_at_best_validation")  # chosen among the evaluations of a run
+_NEEDED = (("validation", "validation_fraction", 0.0), ("_average", "weight_average", "none"))  # of a metric's name
 DECIDED = ("gain", "growth", "both")  # what a study can decide; "" trains all runs
 Assignment = dict[str, Any]
 _VARIED = ("axes", "points", "exclude")
@@ -42,7 +45,8 @@ class Settings(NamedTuple):
     """The study of a config.
 
     parts: the runs of the study are those of all of them.
-    metric: the result column that the study compares. tune: axes on which base and SAM are each tuned separately.
+    metric: the result column that the study compares, the first of several.
+    tune: axes on which base and SAM are each tuned separately.
     workers: processes or jobs; None for as many as the executor can run at once. study: all other fields of
     `config.study`, some of which the executor reads.
     """
@@ -80,12 +84,24 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
         faults.append(registry.unknown("config.study.decide", given["decide"], DECIDED))
     wrong: list[str] = []
     counts = ("workers", "workers_per_gpu", "devices_per_run", "group_size", "decide_runs")
-    for name in (*counts, "decide_error", "decide_minutes", "address", "tensorboard", "tune"):
+    for name in (
+        *counts,
+        "decide_error",
+        "decide_minutes",
+        "address",
+        "tensorboard",
+        "tune",
+        "metrics",
+        "average_last",
+    ):
         given[name], fault = configs.check_field(f"study.{name}", given[name], configs.STUDY[name])
         wrong += [fault] if fault else []
     faults += wrong
     shared = _part("", {name: given.pop(name) for name in _VARIED}, "config.study", base, faults)
     given["parts"] = _parts(given["parts"], shared, base, faults)
+    if not wrong:
+        faults += _uncompared(given, base)
+        given["metric"], *_ = (*given["metrics"], given["metric"])
     if not faults:
         faults += [fault for part in given["parts"] for fault in _contradictions(part)]
         faults += too_many(num_runs(given["parts"])) + _untuned(given["tune"], given["parts"])
@@ -97,6 +113,44 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
         faults.append(str(error))
     named = {name: given.pop(name) for name in ("parts", "metric", "tune", "executor", "workers", "tensorboard")}
     return Settings(**named, study=given), faults
+
+
+def compared(study: Mapping[str, Any]) -> str | tuple[str, ...]:
+    """Return the metric that the fields of a study name, or all of several."""
+    names = study.get("metrics") or study.get("metric", configs.STUDY["metric"].default)
+    names = [names] if isinstance(names, str) else list(names)
+    return names[0] if len(names) == 1 else tuple(names)
+
+
+def _uncompared(given: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """List why metrics cannot be compared, or averaged over evaluations."""
+    names, last = given["metrics"], given["average_last"]
+    where = f"config.study.metrics={registry.shown(names)}"
+    faults = [registry.unknown("config.study.metrics", name, METRICS) for name in names if name not in METRICS]
+    faults += [f"{where}: {name} is a duplicate." for name, count in Counter(names).items() if count > 1]
+    if names and given["metric"] not in (configs.STUDY["metric"].default, names[0]):
+        faults.append(
+            f"{where}: config.study.metric={given['metric']!r} is not the first of them; keep one of the two."
+        )
+    for name in dict.fromkeys(names):
+        for word, field, off in _NEEDED:
+            if word in name and not any(value != off for value in _values(field, off, given["parts"], base)):
+                faults.append(f"{where}: no run has {name}, since config.{field} is {off!r} in all; set it.")
+    faults += [
+        f"config.study.average_last={last}: {name} is that of one evaluation; expected a metric such as test_metric."
+        for name in (names or (given["metric"],))
+        if last > 1 and name in _ONE_EVALUATION
+    ]
+    return faults
+
+
+def _values(field: str, default: Any, parts: tuple[Part, ...], base: Mapping[str, Any]) -> set[Any]:
+    """Return the values of a field in the runs of all parts."""
+    of_parts = (
+        part.axes.get(field) or [point[field] for point in part.points if field in point] or [part.fields.get(field)]
+        for part in parts
+    )
+    return {base.get(field, default) if value is None else value for values in of_parts for value in values}
 
 
 def _strange(where: str, value: Any) -> list[str]:

@@ -93,14 +93,14 @@ def fractions(column: "pd.Series", name: str) -> tuple["pd.Series", bool]:
     beyond = [index for index, value in enumerate(values) if not math.isnan(value) and not 0 <= value <= 100]
     if beyond:
         raise ValueError(
-            f"{_where(column, beyond[0], name)} holds {values[beyond[0]]:g}; expected an accuracy: fractions from 0 to "
+            f"{where(column, beyond[0], name)} holds {values[beyond[0]]:g}; expected an accuracy: fractions from 0 to "
             "1, or percent to 100. Correct the cell, or name another column with --metric=."
         )
     percent = [index for index, value in enumerate(values) if value > 1]
     small = [index for index, value in enumerate(values) if 0 < value <= 1]
     if percent and small:
         raise ValueError(
-            f"{_where(column, small[0], name)} holds {values[small[0]]:g}, and row {column.index[percent[0]] + 1} "
+            f"{where(column, small[0], name)} holds {values[small[0]]:g}, and row {column.index[percent[0]] + 1} "
             f"{values[percent[0]]:g}; expected all fractions or all percent. Write every accuracy as a fraction "
             "from 0 to 1."
         )
@@ -115,17 +115,23 @@ def _column(column: "pd.Series", role: str, name: str) -> Any:
     for index, (cell, value, missing) in enumerate(
         zip(column.tolist(), read.tolist(), column.isna().tolist(), strict=True)
     ):
-        where = _where(column, index, name)
+        place = where(column, index, name)
         if missing and role not in ("metric", "choose_by"):
-            raise ValueError(f"{where} is empty; expected {kind.expected}. {_filled(kind, role)}")
+            raise ValueError(f"{place} is empty; expected {kind.expected}. {_filled(kind, role)}")
         if not missing and not (math.isfinite(value) and kind.is_right(value)):
             shown = registry.shown(cell) if isinstance(cell, str) else f"{cell:g}"
-            raise ValueError(f"{where} holds {shown}; expected {kind.expected}. {_hint(cell) or kind.fix}")
+            raise ValueError(f"{place} holds {shown}; expected {kind.expected}. {_hint(cell) or kind.fix}")
     return read.astype("int64" if role in ("width", "seed") else "float64")
 
 
-def _where(column: "pd.Series", index: int, name: str) -> str:
+def where(column: "pd.Series", index: int, name: str) -> str:
+    """Return the place of a cell, as messages begin."""
     return f"{name}, row {column.index[index] + 1} below the header: the column {column.name!r}"
+
+
+def listed(table: "pd.DataFrame") -> str:
+    """Return the columns of a table, as messages end."""
+    return f"its columns are {', '.join(map(str, table.columns))}"
 
 
 def _filled(kind: _Kind, role: str) -> str:

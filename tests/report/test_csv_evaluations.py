@@ -48,7 +48,7 @@ def page(tmp_path, table, *flags):
 
 def read(table, **options):
     given = {"chosen": dict.fromkeys(("width", "rho", "seed", "metric")), "lower_is_better": None, "axes": ()} | options
-    return csv_table._mapped(table, "mine.csv", **given)[0]
+    return csv_table.results_table(table, "mine.csv", **given)[0]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def report(arguments: list[str]) -> str:
     if not flags.source:
         parser.error("there is nothing to report on. Name a work directory or a CSV file")
     is_table = Path(flags.source).suffix.lower() in (".csv", ".tsv", ".txt") or Path(flags.source).is_file()
-    given = {name: value for name, value in vars(flags).items() if value is not None and name not in ("source", "help")}
+    given: dict[str, Any] = {name: value for name, value in vars(flags).items() if value is not None}
+    given = {name: value for name, value in given.items() if name not in ("source", "help")}
     if not is_table and (foreign := [name for name in _OF_TABLES if name in given]):
         parser.error(f"--{foreign[0]} applies to a table; {flags.source} is not one")
     if flags.card_path:

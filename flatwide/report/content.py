@@ -110,11 +110,11 @@ def content(
     varied = facts.varied(trained, field_names)
     base = fields.base_name(runs)
     drawn, data = charts.charts(figures)
-    lead = next((chart for chart in drawn if chart.section in (DOMAINS, GAIN)), None)
+    lead = next((chart for chart in drawn if chart.figure.section in (DOMAINS, GAIN)), None)
     key_tables: list[KeyTable] = []
     sections: list[Section] = []
     for domain in split.domains:
-        of_domain = [chart for chart in drawn if chart is not lead and chart.domain == domain.name]
+        of_domain = [chart for chart in drawn if chart is not lead and chart.figure.domain == domain.name]
         minima = measured.find(domain)
         key_tables += _tables(domain, _rows_of(summary, domain), minima, source)
         sections += _sections(domain, of_domain, minima)
@@ -189,8 +189,8 @@ def _sections(domain: table.Domain, drawn: list[charts.Chart], minima: measured.
     front = f"{domain.name}: " if domain.name else ""
     return [
         Section(front + heading, members, *findings.get(heading, measured.Finding("", [])))
-        for heading in dict.fromkeys(chart.section for chart in drawn)
-        if (members := [chart for chart in drawn if chart.section == heading])
+        for heading in dict.fromkeys(chart.figure.section for chart in drawn)
+        if (members := [chart for chart in drawn if chart.figure.section == heading])
     ]
 
 

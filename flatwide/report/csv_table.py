@@ -114,7 +114,6 @@ def write_table(
         page_path=page_path,
         summary_path=folder / "summary.csv" if formats else None,
         folder=folder,
-        curves=None,
         formats=formats,
         card_path=card_path,
         tell=tell,
@@ -206,7 +205,7 @@ def results_table(
         table = table.assign(**{metric: accuracies})
         notes += ["The accuracy exceeds 1, so it was read as percent."] * was_percent
         # The other accuracies are read alike: that of chance, and the column that rho is chosen by.
-        also = [column for column in (choose_by, "test_chance_metric") if column in table.columns]
+        also = [column for column in (choose_by or "", "test_chance_metric") if column in table.columns]
         also = [column for column in also if not _LOWER.search(column) and table[column].dtype.kind in "iuf"]
         table = table.assign(**{column: cells.fractions(table[column], name)[0] for column in also})
     if choose_by is not None:
@@ -228,7 +227,7 @@ def results_table(
             higher_is_better=is_higher,
         )
         notes.append(note)
-    runs = convert.from_columns(
+    runs: Any = convert.from_columns(
         _only_ours(table, used_columns=[*read.values(), *axes]),
         size=columns["width"],
         rho=columns["rho"],
@@ -239,7 +238,7 @@ def results_table(
         metric_name="accuracy" if is_accuracy else metric.removeprefix("test_"),
     )
     distinct = [column for column in dict.fromkeys((*axes, *settings)) if column in runs.columns]
-    if "model" in distinct and "model" not in axes and (runs.groupby("model")["num_params"].nunique() <= 1).all():
+    if "model" in distinct and "model" not in axes and runs.groupby("model")["num_params"].nunique().max() <= 1:
         distinct.remove("model")  # it only names the sizes, such as resnet-32, and not families of several sizes
     _refuse_repeats(runs, name, columns, distinct)
     infinite = [name for name in distinct if math.inf in {abs(v) for v in runs[name].tolist() if isinstance(v, float)}]

@@ -1,14 +1,19 @@
-"""Figures of the gain and the metric: against size, against an axis that the study varies, and at equal compute."""
+"""Figures of the gain and the metric: against size, rho and an axis that the study varies, and at equal compute."""
 
 from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from flatwide import paper
 from flatwide.analysis import fields
 from flatwide.figures.drawing import Row, parameters
 from flatwide.figures.gain import gain_against_width, metric_against_width
 from flatwide.figures.labels import label
-from flatwide.figures.pieces import GAIN, MOST_PARTS, Figure, Piece, interval, pages, printed, seeds_of, slug
+from flatwide.figures.pieces import GAIN, MOST_PARTS, RHO, Figure, Piece, interval, pages, printed, seeds_of, slug
+from flatwide.figures.rho import metric_against_rho
 from flatwide.figures.style import Style
+
+_MOST_NETWORKS = 8  # in a figure of the metric at every rho
 
 
 def by_width(group: Sequence[Piece], style: Style, ending: str) -> Iterator[Figure]:
@@ -41,6 +46,38 @@ def by_axes(pieces: Sequence[Piece], style: Style) -> Iterator[Figure]:
         rows = sorted(rows, key=lambda row: row["num_params"])
         if len({row[axis] for row in rows}) > 1:
             yield from _by_axis(rows, axis, style, is_ordered=len(others) == 1)
+
+
+def by_rho(group: Sequence[Piece], style: Style, ending: str) -> Iterator[Figure]:
+    """Draw the metric at every rho for the networks that the paper reports."""
+    runs: list[Row] = []
+    printed: list[Row] = []
+    for piece in group:
+        rows = fields.records(paper.rho_beside(piece.part.runs, metric=style.metric))
+        sizes = {row["num_params"] for row in rows if row["metric"] == style.metric_name}
+        for width in (width for width in piece.part.widths if width.num_params in sizes):
+            panel = ", ".join(filter(None, [piece.name, parameters(width.num_params)]))
+            front: Row = {"panel": panel, "num_params": width.num_params}
+            runs += [
+                front | {"rho": rho, "seed": seed, "value": value, "run": piece.names.get((width.value, rho, seed))}
+                for rho, column in zip((0.0, *width.rhos), width.values.T.tolist(), strict=True)
+                for seed, value in zip(width.seeds, column, strict=True)
+                if np.isfinite(value)
+            ]
+            printed += [{**front, **row} for row in rows if row["num_params"] == width.num_params]
+    for page, some in pages(list(dict.fromkeys(row["panel"] for row in runs)), _MOST_NETWORKS):
+        name = f"metric_by_rho{ending}{page}"
+        shown = [row for row in runs if row["panel"] in some]
+        yield Figure(
+            name=name,
+            title=f"{style.metric_title}, by ρ",
+            caption=f"Final value at each ρ, from {style.base} at ρ = 0 upwards, with one panel per network. Each "
+            f"small dot is one run. {interval(shown, 'panel', 'rho')} Hollow points are the paper's values for the "
+            "same networks.",
+            chart=metric_against_rho(shown, paper=printed, name=name, style=style),
+            data=shown,
+            section=RHO,
+        )
 
 
 def by_sparsity(pieces: Sequence[Piece], style: Style) -> Iterator[Figure]:

@@ -44,20 +44,24 @@ def gain_against_width(
         position with `gain`, `low` and `high` and without a seed.
       paper: rows with the column of `across` and `gain`, and `part` if there are several.
     """
-    domain = Domain("", pairs, style, corrected)
-    return _gain_figure([domain], f"Gain of SAM over {style.base}", "SAM", name, across, paper)
+    domain, title = Domain("", pairs, style, corrected), f"Gain of SAM over {style.base}"
+    return gain_of_domains([domain], title=title, plain="SAM", across=across, paper=paper, name=name)
 
 
-def gain_of_domains(panels: Sequence[Domain], *, name: str = "gain_of_domains") -> Any:
-    """Draw the gain of SAM against the number of parameters, with one panel and separate axes per domain."""
-    # All domains share one legend, so a line is named by what it shows and not by its domain.
-    return _gain_figure(panels, "Gain of SAM over its base optimizer", "at the best ρ", name, "num_params")
-
-
-def _gain_figure(
-    domains: Sequence[Domain], title: str, plain: str, name: str, across: str, paper: "Table | None" = None
+def gain_of_domains(
+    domains: Sequence[Domain],
+    *,
+    title: str = "Gain of SAM over its base optimizer",
+    plain: str = "at the best ρ",
+    across: str = "num_params",
+    paper: "Table | None" = None,
+    name: str = "gain_of_domains",
 ) -> Any:
-    """Draw the gain, a panel for each domain."""
+    """Draw the gain of SAM against the number of parameters, with one panel and separate axes per domain.
+
+    Args: as for `gain_against_width`, and
+      plain: name of a line without a part. All domains share one legend, so it says what the line shows.
+    """
     panels = [
         lines.Panel(
             each.title, _gain_lines(each, plain, across, paper), lines.Across(across), value_axis("gain", each.style)

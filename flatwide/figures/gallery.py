@@ -16,8 +16,7 @@ from flatwide.analysis import gain, rho, table
 from flatwide.analysis.widths import Width
 from flatwide.catalogue.entries import SECTIONS
 from flatwide.figures import study_curves
-from flatwide.figures.against import at_equal_compute, by_axes, by_sparsity, by_width, corrected_gain
-from flatwide.figures.beside_paper import by_rho
+from flatwide.figures.against import at_equal_compute, by_axes, by_rho, by_sparsity, by_width, corrected_gain
 from flatwide.figures.drawing import Row
 from flatwide.figures.fair import tuned_figures
 from flatwide.figures.gain import Domain, gain_of_domains

@@ -1,17 +1,20 @@
 """The loss around and between minima: along a line, on a plane, and along the training trajectory."""
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from flatwide.figures import axes, bands
+from flatwide.figures import axes
 from flatwide.figures.drawing import Drawing, Row, evenly, panel, parameters, seeds, short
 from flatwide.figures.labels import label, wrapped
 from flatwide.figures.style import BASE, SAM, Style, colors
 
 _MOST_CELLS = 31  # per side; finer planes are thinned evenly
 _MOST_POINTS = 200
+_MOST_LEVELS = 9  # a legend of ten bands is as high as its panel
 _SHAPES = ("circle", "square", "diamond", "cross")
 
 
@@ -84,15 +87,15 @@ def contours(runs: Sequence[Mapping[str, Any]], *, heading: str, name: str, styl
     drawing, panels = Drawing(name, interactive=style.interactive), []
     for index, run in enumerate(runs):
         losses = np.asarray(run["losses"], float).reshape(len(np.ravel(run["y"])), -1)
-        levels = bands.levels(losses)
-        names = bands.names(levels)
+        levels = _levels(losses)
+        names = _names(levels)
         sides = {axis: _edges(np.asarray(run[axis], float).ravel()) for axis in "xy"}
         scale = alt.Scale(domain=names, scheme="viridis", reverse=True)
         legend = alt.Legend(title="training loss", orient="right", symbolType="square", symbolSize=180, columns=1)
         color = alt.Color("loss:N", scale=scale, legend=legend, sort=names)
         points = [{"left": short(a), "bottom": short(b), "network": who} for who, (a, b) in run["marked"]]
         marks = _marks(drawing, f"{index}", points)
-        rows = bands.rectangles(losses, levels, names, **sides)
+        rows = _bands(losses, levels, names, **sides)
         panels.append(_plane(drawing, f"{index}", run, rows, color, [marks], base=style.base))
     notes = [f"{seeds(runs)} of each"]
     own: Row = dict.fromkeys(("color", "x", "y"), "independent")
@@ -162,7 +165,7 @@ def _cells(run: Mapping[str, Any]) -> list[Row]:
     columns, rows = evenly(len(x), _MOST_CELLS), evenly(len(y), _MOST_CELLS)
     across, down = _edges(x[columns]), _edges(y[rows])
     return [
-        bands.rectangle(across[i], across[i + 1], down[j], down[j + 1]) | {"loss": short(losses[row, column])}
+        _rectangle(across[i], across[i + 1], down[j], down[j + 1]) | {"loss": short(losses[row, column])}
         for j, row in enumerate(rows)
         for i, column in enumerate(columns)
         if np.isfinite(losses[row, column])
@@ -173,3 +176,44 @@ def _edges(points: np.ndarray) -> list[float]:
     """Return cell borders midway between their points."""
     middles = (points[1:] + points[:-1]) / 2
     return [short(edge) for edge in (2 * points[0] - middles[0], *middles, 2 * points[-1] - middles[-1])]
+
+
+def _levels(losses: np.ndarray) -> list[float]:
+    """Choose round levels between the smallest and the largest loss, as fine as their number allows."""
+    losses = losses[np.isfinite(losses)]
+    least, most = float(losses.min(initial=math.inf)), float(losses.max(initial=0))
+    if not 0 < least < most:
+        return []
+    return [level for level in axes.round_numbers(least, most, most=_MOST_LEVELS) if least < level < most]
+
+
+def _names(levels: Sequence[float]) -> list[str]:
+    """Name the bands between levels, from the lowest."""
+    if not levels:
+        return ["all"]
+    texts = [f"{level:g}" if 1e-3 <= level < 1e4 else f"1e{round(math.log10(level))}" for level in levels]
+    between = [f"{low} to {high}" for low, high in itertools.pairwise(texts)]
+    return [f"below {texts[0]}", *between, f"above {texts[-1]}"]
+
+
+def _rectangle(left: float, right: float, bottom: float, top: float) -> Row:
+    """Return a row of a rectangle."""
+    return {"left": left, "right": right, "bottom": bottom, "top": top}
+
+
+def _bands(
+    losses: np.ndarray, levels: Sequence[float], names: Sequence[str], *, x: Sequence[float], y: Sequence[float]
+) -> list[Row]:
+    """List rectangles around the points of a plane, merging neighbours in a row that lie in the same band.
+
+    Args:
+      losses: [rows, columns]; what is not a number lies above all levels.
+      x, y: borders of the columns and rows.
+    """
+    band = np.searchsorted(levels, np.where(np.isnan(losses), np.inf, losses), side="right")
+    shown = []
+    for j, row in enumerate(band):
+        starts = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
+        for start, end in itertools.pairwise(starts):
+            shown.append(_rectangle(x[start], x[end], y[j], y[j + 1]) | {"loss": names[row[start]]})
+    return shown

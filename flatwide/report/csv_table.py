@@ -265,14 +265,14 @@ def _check_axes(table: Any, name: str, columns: dict[str, str], *, axes: Sequenc
         raise ValueError(f"--tune={column}: this column is already the {role}{hint}. Name a setting of both arms.")
 
 
-def _check_tried(runs: "pd.DataFrame", name: str, tune: Sequence[str]) -> None:
+def _check_tried(runs: Any, name: str, tune: Sequence[str]) -> None:
     """Raise ValueError for a tuned column without a value in a run, or with a single value in an arm."""
     for column in tune:
-        empty = [row for row, is_empty in zip(runs.index, runs[column].isna(), strict=True) if is_empty]
-        if empty:
+        empty = runs[column].isna().to_numpy().nonzero()[0]
+        if len(empty):
             raise ValueError(
-                f"{name}, row {empty[0] + 1} below the header: the column {column!r} is empty; every run needs a value "
-                "of a tuned column. Fill it in, or remove the row."
+                f"{cells.where(runs[column], empty[0], name)} is empty; every run needs a value of a tuned column. "
+                "Fill it in, or remove the row."
             )
         for arm, is_sam in (("base", False), ("SAM", True)):
             values = list(dict.fromkeys(runs.loc[(runs["rho"] > 0) == is_sam, column]))

@@ -1,7 +1,6 @@
 """Charts of a page: specs that share their data, and titles as text of the page."""
 
-import hashlib
-import json
+import copy
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,14 +62,14 @@ def charts(figures: Iterable[tuple[Figure, dict[str, Any]]]) -> tuple[list[Chart
 
 def _chart(figure: Figure, original: dict[str, Any], data: dict[str, Any]) -> Chart:
     for name, values in original.get("datasets", {}).items():
-        data.setdefault(name, _table(values))
-    spec = {name: value for name, value in original.items() if name not in ("datasets", "background", "title")}
+        data.setdefault(name, _table(values))  # figures name all their data sets
+    kept = {name: value for name, value in original.items() if name not in ("datasets", "background", "title")}
     title = original.get("title")  # it is the figure's
     notes = title.get("subtitle", []) if isinstance(title, dict) else []
     rows = to_rows(figure.data)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     shown = [[_text(row.get(name)) for name in columns] for row in rows[:_MOST_ROWS]]
-    spec = _without_data(spec, data)
+    spec = copy.deepcopy(kept)
     return Chart(
         figure=figure,
         notes=[notes] if isinstance(notes, str) else notes,
@@ -148,23 +147,6 @@ def _luminance(channels: Sequence[int]) -> float:
     """Return the relative luminance of a colour, as WCAG 2 defines it."""
     linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
     return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def _without_data(part: Any, data: dict[str, Any]) -> Any:
-    """Copy a spec with names of data sets instead of inline values."""
-    if isinstance(part, list):
-        return [_without_data(value, data) for value in part]
-    if not isinstance(part, dict):
-        return part
-    copied = {name: _without_data(value, data) for name, value in part.items() if name != "data"}
-    if "data" in part:
-        copied["data"] = part["data"]
-        if isinstance(part["data"], dict) and isinstance(part["data"].get("values"), list):
-            rows = part["data"]["values"]
-            name = "data-" + hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()[:12]
-            data.setdefault(name, _table(rows))
-            copied["data"] = {name: value for name, value in part["data"].items() if name != "values"} | {"name": name}
-    return copied
 
 
 def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:

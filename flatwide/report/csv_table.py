@@ -331,17 +331,15 @@ def _columns(table: Any, name: str, chosen: Mapping[str, str | None]) -> dict[st
     """
     plain = {re.sub(r"[^a-z0-9]", "", str(column).lower()): str(column) for column in table.columns}
     columns, faults = {}, []
-    for role, column in chosen.items():
-        if column is not None:
-            if column not in table.columns:
-                faults.append(f"--{role}={column}: {name} has no such column; {cells.listed(table)}.")
-            columns[role] = column
-            continue
-        guess = next((plain[key] for key in (n.replace("_", "") for n in _NAMES[role]) if key in plain), None)
-        if guess is None:
+    for role, asked in chosen.items():
+        guesses = (plain.get(guess.replace("_", "")) for guess in _NAMES[role])
+        column = next(filter(None, guesses), None) if asked is None else asked
+        if column is None:
             faults.append(f"{name}: which column is the {role}? Name it with --{role}=; {cells.listed(table)}.")
-        else:
-            columns[role] = guess
+            continue
+        columns[role] = column
+        if column not in table.columns:
+            faults.append(f"--{role}={column}: {name} has no such column; {cells.listed(table)}.")
     named = {column: role for role, column in reversed(columns.items())}
     for role, column in columns.items():
         if named[column] != role:

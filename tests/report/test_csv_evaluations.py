@@ -98,6 +98,11 @@ def test_the_last_or_best_row_of_a_run_counts(options, less):
     assert sorted(scored["test_metric"]) == pytest.approx(expected)
 
 
+def test_the_best_row_of_an_error_is_its_lowest():
+    table = evaluations().assign(test_error=lambda t: 1 - t["test_acc"]).drop(columns="test_acc")
+    assert sorted(read(table, pick="best")["test_metric"]) == pytest.approx(sorted(1 - runs()["test_acc"]))
+
+
 def test_a_run_whose_last_row_has_no_metric_has_diverged():
     table = evaluations()
     gone = (table["rho"] == 0.2) & (table["seed"] == 1) & (table["epoch"] == 3)

@@ -100,9 +100,11 @@ def test_with_a_path_nothing_is_written_into_the_work_directory(workdir, page, t
     alone = tmp_path / "alone.html"
     assert report.write(workdir, path=alone, metric="test_metric_best", num_planned=50) == alone
     assert list(tmp_path.iterdir()) == [alone]
-    report.write(workdir, path=tmp_path / "more.html", formats=("svg", "latex"))
+    report.write(workdir, path=tmp_path / "more.html", formats=("pdf", "latex"))
     names = {path.name for path in (tmp_path / "more").iterdir()}
-    assert {"summary.csv", "gain_by_width.svg", "gain_by_width.csv", "gain_by_width_table.tex"} <= names
+    assert {"summary.csv", "gain_by_width.pdf", "gain_by_width.csv", "gain_by_width_table.tex"} <= names
+    assert (tmp_path / "more" / "gain_by_width.pdf").read_bytes().startswith(b"%PDF")
+    assert "gain_by_width.svg" not in names
     assert listing(workdir) == before
 
 
@@ -190,26 +192,9 @@ def test_a_folder_without_runs_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_page_of_somebody_else_is_kept(workdir, tmp_path):
-    foreign_page = tmp_path / "report.html"
-    foreign_page.write_text("mine")
-    with pytest.raises(ValueError, match="flatwide did not write this file"):
-        report.write(workdir, formats=(), path=foreign_page)
-    assert foreign_page.read_text() == "mine"
-
-
 def test_a_format_that_is_not_known_is_refused(workdir):
     with pytest.raises(ValueError, match=r"pfd.*pdf"):
         report.write(workdir, formats=("pfd",))
-
-
-def test_figures_become_pdf_and_tables_latex(workdir, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(workdir / "runs", copy / "runs")
-    report.write(copy, formats=("pdf", "latex"))
-    assert (copy / "figures" / "gain_by_width.pdf").read_bytes().startswith(b"%PDF")
-    assert r"\begin{tabular}" in (copy / "figures" / "gain_by_width_table.tex").read_text()
-    assert not list((copy / "figures").glob("*.svg"))
 
 
 def test_a_report_does_not_start_jax(workdir):

@@ -129,7 +129,7 @@ def draw_figures(
     Cost: some seconds for hundreds of runs. Training curves and arrays are read only for the runs that are drawn.
     """
     from flatwide.analysis import table
-    from flatwide.figures.collection import every_figure
+    from flatwide.figures.gallery import every_figure
     from flatwide.report.workdir import Arrays, Curves, Series
 
     folder, runs = _existing(workdir), _comparable(workdir, metric)

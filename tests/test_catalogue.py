@@ -106,7 +106,7 @@ def test_one_entry_is_all_that_a_measurement_needs(monkeypatch):
     about_sam, about_base = (text for _, text in finding.answers)
     assert about_sam.startswith("At 1,000 parameters the height of the tide is ")
     assert about_base.startswith("For SGD alone the height of the tide shows no clear change with width")
-    (shown,) = on_page.key_tables(minima, base="SGD")
+    shown = on_page.measured_table(minima, base="SGD")
     assert [row[0] for row in shown.rows][::2] == [
         "height of the tide, h (fathoms)",
         "flow of the tide through hidden 0 (knots)",

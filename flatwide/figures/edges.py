@@ -8,9 +8,9 @@ from flatwide.analysis import widths
 from flatwide.catalogue.entries import DYNAMICS
 from flatwide.figures.drawing import Row, short
 from flatwide.figures.labels import capital
-from flatwide.figures.pieces import Figure, Look, Piece, by_epoch
+from flatwide.figures.pieces import Figure, Piece, by_epoch
 from flatwide.figures.study_curves import Column, over_epochs
-from flatwide.figures.style import colors
+from flatwide.figures.style import DEFAULT, Style, colors
 from flatwide.figures.tables import by_part
 
 # Columns of the measurement `edge`: for SGD and for Adam.
@@ -19,7 +19,7 @@ _MOST_WIDTHS, _MOST_RHOS, _MOST_POINTS = 3, 4, 60
 
 
 def edge_figures(
-    piece: Piece, look: Look, *, series: Mapping[str, Sequence[Mapping[str, Any]]], ending: str
+    piece: Piece, style: Style, *, series: Mapping[str, Sequence[Mapping[str, Any]]], ending: str
 ) -> Iterator[Figure]:
     """Draw the top eigenvalue and its edge at every measured network, if there are several.
 
@@ -27,7 +27,7 @@ def edge_figures(
       series: name of a run -> rows with `epoch`, `measurement`, `quantity` and `value`.
       ending: of the figure's name.
     """
-    if not series or "edge.edge_ratio" not in piece.runs.columns:
+    if not series or "edge.edge_ratio" not in piece.part.runs.columns:
         return
     for eigenvalue, edge in _PAIRS:
         rows = [row for facts, run in _chosen(piece) for row in _rows(facts | {"run": run}, series, eigenvalue, edge)]
@@ -42,26 +42,21 @@ def edge_figures(
             caption=f"The {quantity.title} at the networks saved during training, and the value above which full-batch "
             "steps of the run's update rule become unstable (dashed). Full-batch training settles near this edge, "
             "training with small batches below it. The edge of SAM moves with the gradient norm.",
-            chart=edge_over_training(
-                rows, title=capital(quantity.label), base=look.base, name=name, interactive=look.interactive
-            ),
+            chart=edge_over_training(rows, title=capital(quantity.label), name=name, style=style),
             data=rows,
             section=DYNAMICS,
         )
 
 
-def edge_over_training(
-    rows: Sequence[Mapping[str, Any]], *, title: str, base: str = "SGD", name: str, interactive: bool = False
-) -> Any:
+def edge_over_training(rows: Sequence[Mapping[str, Any]], *, title: str, name: str, style: Style = DEFAULT) -> Any:
     """Draw eigenvalues and edges against epochs, each seed as a thin line and their geometric mean as a thick one.
 
     Args:
       rows: `num_params`, `rho`, `seed`, `epoch`, `eigenvalue` and `edge` if it is finite.
-      title: of the vertical axis. base: name of the base optimizer.
-      name, interactive: as for `lines.figure`.
+      title: of the vertical axis.
     """
     rhos = sorted({row["rho"] for row in rows})
-    names = {rho: f"SAM, ρ = {rho:g}" if rho else base for rho in rhos}
+    names = {rho: f"SAM, ρ = {rho:g}" if rho else style.base for rho in rhos}
     shown = [
         {"num_params": row["num_params"], "of": names[row["rho"]], "seed": row["seed"], "epoch": short(row["epoch"])}
         | {column: short(row[column]) for column in ("eigenvalue", "edge") if row.get(column, 0) > 0}
@@ -76,13 +71,13 @@ def edge_over_training(
         title="Curvature over training",
         notes=[f"dashed: the edge of stability{words}"],
         name=name,
-        interactive=interactive,
+        interactive=style.interactive,
     )
 
 
 def _chosen(piece: Piece) -> Iterator[tuple[Row, Any]]:
     """List the runs of a few evenly spaced widths and rhos, including both ends."""
-    shown = list({width.value: width for width in piece.widths}.values())
+    shown = list({width.value: width for width in piece.part.widths}.values())
     for width in widths.evenly(shown, _MOST_WIDTHS):
         for rho in widths.evenly((0.0, *width.rhos), _MOST_RHOS):
             for seed in width.seeds:

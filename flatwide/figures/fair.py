@@ -4,55 +4,49 @@ from collections.abc import Iterator
 from typing import Any
 
 from flatwide import paper
-from flatwide.analysis import comparisons, fields, table, tuned
+from flatwide.analysis import comparisons, table, tuned
 from flatwide.analysis.comparisons import Compared
 from flatwide.figures import lines
-from flatwide.figures.gain import value_axis
-from flatwide.figures.labels import factor
-from flatwide.figures.pieces import Figure, slug
-from flatwide.figures.style import GREEN, colors
+from flatwide.figures.gain import against
+from flatwide.figures.pieces import GAIN, Figure, slug, styled
+from flatwide.figures.style import DEFAULT, GREEN, Style, colors
 
 _SHOWN = (comparisons.SAME, comparisons.TUNED, comparisons.EQUAL_COMPUTE, comparisons.AVERAGED)
 
 
-def tuned_figures(split: table.Split, *, interactive: bool, section: str) -> Iterator[Figure]:
-    """Draw the gain in every part of a table, with the fields of `tune` chosen separately for base and SAM.
-
-    Args:
-      section: heading under which the figures appear.
-    """
+def tuned_figures(split: table.Split, style: Style = DEFAULT) -> Iterator[Figure]:
+    """Draw the gain in every part of a table, with the fields of `tune` chosen separately for base and SAM."""
     tune = split.question.tune
     for part in split.tuned:
         compared = [each for each in part.comparisons if each.kind in _SHOWN]
         lengths, base = sorted({each.length for each in compared}), part.base
-        times = factor(metric_name := fields.metric_name(part.runs, part.question.metric))
+        style = styled(part, style)
         printed = paper.best_weight_decay_beside(part.runs) if tune == ("weight_decay",) else []
-        beside = lines.hollow(printed, "gain", GREEN, x="num_params", factor=times)
+        beside = lines.hollow(printed, "gain", GREEN, x="num_params", factor=style.factor)
         hollow = " Hollow points are the paper's: the best value of SAM minus the best of its base."
         for length in lengths:
             shown = [each for each in compared if each.length == length]
             ending = f"{length:g}" if len(lengths) > 1 else ""
             name = "_".join(filter(None, ["tuned_gain", slug(part.name), ending]))
             palette = zip(shown, colors(len(shown), ordered=False), strict=True)
-            drawn = [line_of(each, each.kind, color, factor=times) for each, color in palette]
+            drawn = [line_of(each, each.kind, color, factor=style.factor) for each, color in palette]
             yield Figure(
                 name=name,
                 title=f"Gain of SAM over {base} with {' and '.join(tune)} tuned for each",
                 caption=f"Tuned: each seed is scored at the settings chosen on the other seeds, for {base} and SAM "
                 f"alike. Same settings: SAM uses those of {base}, and only ρ is chosen. Bars are 95 % intervals that "
                 f"account for both choices.{hollow if printed else ''}",
-                chart=lines.figure(
+                chart=against(
                     [lines.Panel("", drawn + beside)],
-                    name=name,
+                    "num_params",
+                    "gain",
                     title=f"Gain of SAM over {base}, each tuned separately",
-                    across=lines.Across("num_params"),
-                    y=value_axis("gain", metric_name),
                     subtitle="small dots: each seed; large points and bars: mean and 95 % interval of {seeds}",
-                    has_zero=True,
-                    interactive=interactive,
+                    name=name,
+                    style=style,
                 ),
                 data=[row for each in shown for row in tuned.rows(part, each)],
-                section=section,
+                section=GAIN,
                 domain=table.name_of(part.domain_values),
             )
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from flatwide.figures.drawing import Drawing, Row, evenly, panel, parameters, short
-from flatwide.figures.style import BASE, SAM
+from flatwide.figures.style import BASE, SAM, Style
 
 _MOST_POINTS = 121
 _MARGIN = 0.15  # of the range of the targets, above and below it
 
 
-def functions(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
+def functions(runs: Sequence[Mapping[str, Any]], *, heading: str, name: str, style: Style) -> Any:
     """Draw the outputs of networks against their input: the base above, SAM below, one column per width.
 
     Each seed is a thin line, their mean a thick one, and the band is one standard deviation (n - 1) to either side. All
@@ -21,14 +21,13 @@ def functions(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, nam
     Args:
       runs: `arm` ("base" or "sam"), `num_params`, `seed`, `rho`, `grid` and `outputs`, both [points], and
         optionally `inputs` and `targets` [n] of the training examples.
-      base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
-    sizes, drawing = sorted({run["num_params"] for run in runs}), Drawing(name, interactive=interactive)
+    sizes, drawing = sorted({run["num_params"] for run in runs}), Drawing(name, interactive=style.interactive)
     reach: Row = {"scale": alt.Scale(domain=list(_range(runs)), nice=False, zero=False), "axis": alt.Axis(tickCount=5)}
     panels = []
-    for arm, title, color in (("base", base, BASE), ("sam", "SAM", SAM)):
+    for arm, title, color in (("base", style.base, BASE), ("sam", "SAM", SAM)):
         of_arm = [run for run in runs if run["arm"] == arm]
         for size in sizes if of_arm else ():
             here = [run for run in of_arm if run["num_params"] == size]

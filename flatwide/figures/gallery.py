@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from flatwide import paper
-from flatwide.analysis import estimates, fields, gain, rho, table
+from flatwide.analysis import estimates, gain, rho, table
 from flatwide.analysis.widths import Width
 from flatwide.catalogue.entries import SECTIONS
 from flatwide.figures import study_curves
-from flatwide.figures.against import at_equal_compute, by_axes, by_sparsity, by_width, corrected_gain
-from flatwide.figures.beside_paper import by_rho
+from flatwide.figures.against import at_equal_compute, by_axes, by_rho, by_sparsity, by_width, corrected_gain
 from flatwide.figures.drawing import Row
+from flatwide.figures.fair import tuned_figures
 from flatwide.figures.gain import Domain, gain_of_domains
 from flatwide.figures.labels import capital, label
 from flatwide.figures.measured_gallery import measured_figures
@@ -30,18 +30,30 @@ from flatwide.figures.pieces import (
     RHO,
     TRAINING,
     Figure,
-    Look,
     Piece,
     arrange,
-    dots,
     ends,
     interval,
     pages,
     printed,
     seeds_of,
     slug,
+    styled,
 )
 from flatwide.figures.rho import best_rho_against_width, heat_map
+from flatwide.figures.scaling import scaling_figures
+from flatwide.figures.style import Style
+
+
+def every_figure(split: table.Split, *, interactive: bool, **sources: Any) -> list[Figure]:
+    """Draw every figure that a table has data for: those of separately tuned arms first, those of data sizes last.
+
+    Args:
+      sources: `curves`, `series`, `arrays` and `are_ours` of `gallery`.
+    """
+    style = Style(interactive=interactive)
+    tuned = tuned_figures(split, style) if split.question.tune else []
+    return [*tuned, *gallery(split, interactive=interactive, **sources), *scaling_figures(split, style)]
 
 
 @table.for_table
@@ -65,58 +77,45 @@ def gallery(
       are_ours: whether flatwide trained the runs; if not, it is unknown what the runs of a seed share.
     Cost: nothing is trained or downloaded; some tenths of a second for 500 runs.
     """
-    options = {"curves": curves or {}, "series": series or {}, "arrays": arrays or {}, "interactive": interactive}
-    if len(split.domains) == 1:
-        pieces, look = _arranged(split.domains[0])
-        return _figures(pieces, look._replace(are_ours=are_ours), **options)
+    sources = {"curves": curves or {}, "series": series or {}, "arrays": arrays or {}}
+    style, has_several = Style(interactive=interactive, are_ours=are_ours), len(split.domains) > 1
     figures, panels = [], []
     for domain in split.domains:
-        pieces, look = _arranged(domain)
-        ending = f"_{slug(domain.name)}"
-        domain_figures = _figures(pieces, look._replace(ending=ending, are_ours=are_ours), **options)
-        figures += [_of_domain(figure, domain.name) for figure in domain_figures]
-        panels += _panels(pieces, look, domain.name)
-    return [*_every_domain(panels, interactive=interactive, are_ours=are_ours), *figures]
+        pieces, shared = _arranged(domain, style._replace(ending=f"_{slug(domain.name)}" if has_several else ""))
+        drawn = _figures(pieces, shared, **sources)
+        figures += [_of_domain(figure, domain.name) for figure in drawn] if has_several else drawn
+        panels += _panels(pieces, shared, domain.name) if has_several else []
+    return [*_every_domain(panels, style), *figures]
 
 
-def _arranged(domain: table.Domain) -> tuple[list[Piece], Look]:
-    """Return the parts of a domain and the options that their figures share."""
-    runs, metric = domain.runs, domain.question.metric
+def _arranged(domain: table.Domain, style: Style) -> tuple[list[Piece], Style]:
+    """Return the parts of a domain, and the style with what is known of its runs."""
     pieces = [piece for part in domain.every_part if (piece := arrange(part)) is not None]
-    axes = [name for name in domain.axes if any(name in piece.values for piece in pieces)]
-    is_ordered = len(axes) == 1 and all(isinstance(piece.values.get(axes[0]), (int, float)) for piece in pieces)
-    return pieces, Look(
-        metric=metric,
-        metric_name=fields.metric_name(runs, metric),
-        base=fields.base_name(runs, unknown="base"),
-        chosen_by=domain.chosen_by,
-        axes=axes,
-        is_ordered=is_ordered,
-    )
+    axes = [name for name in domain.axes if any(name in piece.part.settings for piece in pieces)]
+    is_ordered = len(axes) == 1 and all(piece.has_number(axes[0]) for piece in pieces)
+    return pieces, styled(domain, style)._replace(chosen_by=domain.chosen_by, axes=axes, is_ordered=is_ordered)
 
 
 def _figures(
     pieces: Sequence[Piece],
-    look: Look,
+    style: Style,
     *,
     curves: Mapping[str, list[Row]],
     series: Mapping[str, list[Row]],
     arrays: Mapping[tuple[str, str], Mapping[str, Any]],
-    interactive: bool,
 ) -> list[Figure]:
     """Draw every figure of a domain."""
-    look = look._replace(interactive=interactive)
     are_few, figures = len(pieces) <= MOST_PIECES, []
     if len(pieces) > MOST_PARTS:
-        figures += _overview(pieces, look)
+        figures += _overview(pieces, style)
     for page, group in pages(pieces, MOST_PARTS) if are_few else ():
         for draw in (by_width, _rhos, by_rho):
-            figures += draw(group, look, look.ending + page)
+            figures += draw(group, style, style.ending + page)
     for draw in (by_axes, by_sparsity, at_equal_compute):
-        figures += draw(pieces, look)
+        figures += draw(pieces, style)
     for piece in pieces if curves and are_few else ():
-        figures += _training(piece, look, curves, max(12, 40 // len(pieces)))
-    figures += measured_figures(pieces, look, series=series, arrays=arrays)
+        figures += _training(piece, style, curves, max(12, 40 // len(pieces)))
+    figures += measured_figures(pieces, style, series=series, arrays=arrays)
     order = [GAIN, RHO, TRAINING, *SECTIONS]
     return sorted(figures, key=lambda figure: order.index(figure.section))
 
@@ -133,23 +132,17 @@ def _of_domain(figure: Figure, domain: str) -> Figure:
     return figure._replace(chart=chart, domain=domain)
 
 
-def _panels(pieces: Sequence[Piece], look: Look, name: str) -> Iterator[tuple[Domain, list[Row]]]:
+def _panels(pieces: Sequence[Piece], style: Style, name: str) -> Iterator[tuple[Domain, list[Row]]]:
     """Return the panel of a domain in the figure of all domains, with its rows; nothing without a gain."""
     gains = [row for piece in pieces[:MOST_PARTS] for row in seeds_of(piece) if "gain" in row]
     if gains:
         corrected = corrected_gain(pieces[0]) if len(pieces) == 1 else None
-        front = {"domain": name, "metric_name": look.metric_name}
-        panel = Domain(
-            title=f"{name}, over {look.base}",
-            pairs=gains,
-            metric_name=look.metric_name,
-            corrected=corrected,
-            is_ordered=look.is_ordered,
-        )
+        front = {"domain": name, "metric_name": style.metric_name}
+        panel = Domain(f"{name}, over {style.base}", gains, style, corrected)
         yield panel, [front | row for row in gains + (corrected or [])]
 
 
-def _every_domain(panels: Sequence[tuple[Domain, list[Row]]], *, interactive: bool, are_ours: bool) -> Iterator[Figure]:
+def _every_domain(panels: Sequence[tuple[Domain, list[Row]]], style: Style) -> Iterator[Figure]:
     """Draw the gain against width in every domain."""
     if panels:
         rows = [row for _, rows in panels for row in rows]
@@ -158,16 +151,15 @@ def _every_domain(panels: Sequence[tuple[Domain, list[Row]]], *, interactive: bo
             title="Gain of SAM by size, in every domain",
             caption="Improvement of SAM at its best ρ over its base optimizer, against network size, with one panel "
             "and separate axes for each data set and model family. Above the dashed line SAM is better, whatever the "
-            f"metric. {dots(are_ours=are_ours)} "
-            + interval(rows, "domain", "part", "num_params")
-            + " These intervals are pointwise; those in the table of domains hold jointly.",
-            chart=gain_of_domains([panel for panel, _ in panels], interactive=interactive),
+            f"metric. {style.dots} {interval(rows, 'domain', 'part', 'num_params')} These intervals are pointwise; "
+            "those in the table of domains hold jointly.",
+            chart=gain_of_domains([panel for panel, _ in panels]),
             data=rows,
             section=DOMAINS,
         )
 
 
-def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
+def _overview(pieces: Sequence[Piece], style: Style) -> Iterator[Figure]:
     """Draw the gain of every part and width as a heat map."""
     names = ("num_params", "best_rho", "gain", "standard_error", "num_seeds", "num_diverged")
     rows = [
@@ -178,26 +170,26 @@ def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     ]
     many = " There are too many settings for separate figures: select some of them."
     if rows:
-        name = f"gain_overview{look.ending}"
+        name = f"gain_overview{style.ending}"
         yield Figure(
             name=name,
-            title=f"Gain of SAM over {look.base}, all settings",
-            caption=f"Mean gain of SAM at its best ρ over {look.base}, averaged over seeds, for every setting (rows) "
+            title=f"Gain of SAM over {style.base}, all settings",
+            caption=f"Mean gain of SAM at its best ρ over {style.base}, averaged over seeds, for every setting (rows) "
             f"and size (columns).{many if len(pieces) > MOST_PIECES else ''}",
-            chart=heat_map(rows, down="part", metric=look.metric, **look.of_metric, name=name),
+            chart=heat_map(rows, down="part", name=name, style=style),
             data=rows,
             section=GAIN,
         )
 
 
-def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
+def _rhos(group: Sequence[Piece], style: Style, ending: str) -> Iterator[Figure]:
     """Draw the best rho against width, and the gain or metric of every rho and width."""
     best, seeds, rows = [], [], []
-    has_base = any(np.isfinite(width.values[:, 0]).any() for piece in group for width in piece.widths)
+    has_base = any(np.isfinite(width.values[:, 0]).any() for piece in group for width in piece.part.widths)
     for piece in group:
         part = piece.front
         best += [part | row for row in rho.best_rho.rows(piece.part)]
-        for width in piece.widths:
+        for width in piece.part.widths:
             for index, seed in enumerate(width.seeds):
                 choices = width.sam.choices[[index]]
                 if choices.size and np.isfinite(choices).all():
@@ -208,14 +200,14 @@ def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
         return
     has_seeds = any(row["num_seeds"] > 1 for row in rows)
     if any(np.isfinite(row["best_rho"]) for row in best):
-        beside = [row for row in printed(group, look) if row["best_rho"] is not None]
-        yield _best_rho(best, seeds, beside, look, f"best_rho_by_width{ending}", has_seeds=has_seeds)
+        beside = [row for row in printed(group, style) if row["best_rho"] is not None]
+        yield _best_rho(best, seeds, beside, style, f"best_rho_by_width{ending}", has_seeds=has_seeds)
     if any(row["num_seeds"] for row in rows):
-        yield _rho_map(rows, look, f"rho_by_width{ending}", is_gain=has_base)
+        yield _rho_map(rows, style, f"rho_by_width{ending}", is_gain=has_base)
 
 
 def _best_rho(
-    best: list[Row], seeds: list[Row], beside: list[Row], look: Look, name: str, *, has_seeds: bool
+    best: list[Row], seeds: list[Row], beside: list[Row], style: Style, name: str, *, has_seeds: bool
 ) -> Figure:
     """Draw the best rho against width, with the paper's values `beside` it."""
     import pandas as pd
@@ -228,18 +220,18 @@ def _best_rho(
         name=name,
         title="Best ρ, by size",
         caption=f"The radius ρ of SAM's perturbation with the best {'mean over seeds' if has_seeds else 'metric'}, "
-        f"against network size, chosen by {look.chosen_by.replace('_', ' ')}. {bars}"
+        f"against network size, chosen by {style.chosen_by.replace('_', ' ')}. {bars}"
         + (" Hollow points are the paper's values." if beside else ""),
-        chart=best_rho_against_width(best, seeds=seeds, paper=beside, name=name, interactive=look.interactive),
+        chart=best_rho_against_width(best, seeds=seeds, paper=beside, name=name, style=style),
         data=pd.DataFrame([*best, *seeds]),
         section=RHO,
     )
 
 
-def _rho_map(rows: list[Row], look: Look, name: str, *, is_gain: bool) -> Figure:
+def _rho_map(rows: list[Row], style: Style, name: str, *, is_gain: bool) -> Figure:
     """Draw the gain or the metric of every rho and width."""
     rows = [row for row in rows if not is_gain or row["rho"] > 0]
-    quantity = f"gain over {look.base}" if is_gain else label(look.metric, metric_name=look.metric_name)
+    quantity = f"gain over {style.base}" if is_gain else label(style.metric, metric_name=style.metric_name)
     has_seeds = any(row["num_seeds"] > 1 for row in rows)
     colors = f"Mean {quantity} over seeds" if has_seeds else f"{capital(quantity)} of one seed"
     of = "gain" if is_gain else "mean"
@@ -248,7 +240,7 @@ def _rho_map(rows: list[Row], look: Look, name: str, *, is_gain: bool) -> Figure
         title=f"{capital(quantity)}, by ρ and size",
         caption=f"{colors}, for every ρ (rows) and size (columns). Black frames mark the best ρ of each size. If a "
         "frame is at the edge of the grid, a better ρ may lie beyond it.",
-        chart=heat_map(rows, of=of, metric=look.metric, **look.of_metric, name=name),
+        chart=heat_map(rows, of=of, name=name, style=style),
         data=rows,
         section=RHO,
     )
@@ -270,26 +262,24 @@ def _summaries(width: Width, names: Mapping, has_base: bool) -> Iterator[Row]:
         yield row | ({"gain": float(gains.mean())} if len(gains) and has_base else {})
 
 
-def _training(piece: Piece, look: Look, curves: Mapping[str, list[Row]], most_points: int) -> Iterator[Figure]:
+def _training(piece: Piece, style: Style, curves: Mapping[str, list[Row]], most_points: int) -> Iterator[Figure]:
     """Draw the curves of the smallest and largest width, and of widths with curves in the paper."""
     shown = ("running_train_loss", "test_metric")
-    beside = paper.curves_beside(piece.runs, shown)
+    beside = paper.curves_beside(piece.part.runs, shown)
     every = ends(piece, (row["num_params"] for row in beside))
     chosen = [facts for facts in every if study_curves.has_points(curves.get(facts["run"], ()), shown)]
     if not chosen:
         return
-    name = f"training_curves{look.ending}{piece.ending}"
+    name = f"training_curves{style.ending}{piece.ending}"
     hollow = " Hollow points are the paper's loss of SAM; it does not state ρ or the learning rate."
     yield Figure(
         name=name,
         title=piece.titled("Training"),
-        caption=f"Training curves of {look.base} and of SAM at its best ρ, at the smallest and the largest size"
+        caption=f"Training curves of {style.base} and of SAM at its best ρ, at the smallest and the largest size"
         f"{' and those of the paper' if beside else ''}. {study_curves.explained(chosen)} At most "
         f"{most_points} evaluations of a run are drawn. The training loss is the mean over the steps since the "
         f"previous evaluation.{hollow if beside else ''}",
-        chart=study_curves.study_curves(
-            chosen, curves, **look.of_metric, paper=beside, most_points=most_points, name=name
-        ),
+        chart=study_curves.study_curves(chosen, curves, paper=beside, most_points=most_points, name=name, style=style),
         data=[
             run | {column: row[column] for column in ("step", "epoch", *shown) if column in row}
             for run in chosen

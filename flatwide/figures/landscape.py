@@ -1,32 +1,34 @@
 """The loss around and between minima: along a line, on a plane, and along the training trajectory."""
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from flatwide.figures import axes, bands
+from flatwide.figures import axes
 from flatwide.figures.drawing import Drawing, Row, evenly, panel, parameters, seeds, short
 from flatwide.figures.labels import label, wrapped
-from flatwide.figures.style import BASE, SAM, colors
+from flatwide.figures.style import BASE, SAM, Style, colors
 
 _MOST_CELLS = 31  # per side; finer planes are thinned evenly
 _MOST_POINTS = 200
+_MOST_LEVELS = 9  # a legend of ten bands is as high as its panel
 _SHAPES = ("circle", "square", "diamond", "cross")
 
 
-def line_profiles(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
+def line_profiles(runs: Sequence[Mapping[str, Any]], *, heading: str, name: str, style: Style) -> Any:
     """Draw the loss along the straight line between two minima, one curve per width.
 
     Args:
       runs: `num_params`, `seed`, `rho`, `line_positions` (0 is the base, 1 is SAM) and `line_losses`, both [points].
-      base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
     sizes = sorted({run["num_params"] for run in runs})
     series = dict(zip(map(parameters, sizes), colors(len(sizes), ordered=True), strict=True))
-    drawing, rows = Drawing(name, series=series, interactive=interactive), []
+    drawing, rows = Drawing(name, series=series, interactive=style.interactive), []
     for run in runs:
         facts = {"of": parameters(run["num_params"]), "seed": run["seed"], "rho": run["rho"]}
         positions, losses = (np.asarray(run[f"line_{axis}"], float).ravel() for axis in ("positions", "losses"))
@@ -36,7 +38,7 @@ def line_profiles(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str,
     drawing.add("points", rows)
     curves = drawing.view("points", "seeds").mark_line(strokeWidth=2)
     curves = curves.encode(
-        x=alt.X("x:Q", title=f"from {base} (0) to SAM (1)", axis=alt.Axis(grid=False)),
+        x=alt.X("x:Q", title=f"from {style.base} (0) to SAM (1)", axis=alt.Axis(grid=False)),
         y=alt.Y("loss:Q", title=label("train_loss"), **axes.scaled((row["loss"] for row in rows), log_from=10)),
         color=drawing.color,
         detail="seed:N",
@@ -47,17 +49,16 @@ def line_profiles(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str,
     return drawing.finish([curves], title=heading, notes=[note])
 
 
-def planes(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
+def planes(runs: Sequence[Mapping[str, Any]], *, heading: str, name: str, style: Style) -> Any:
     """Draw the loss on planes as colours, one panel per run, on a shared logarithmic scale, with paths on top.
 
     Args:
       runs: `arm`, `num_params`, `seed`, `rho`, `x` [columns], `y` [rows], `losses` [rows, columns], and
         optionally a `path` [points, 2]; `x_title` and `y_title` name the axes.
-      base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
-    drawing = Drawing(name, interactive=interactive)
+    drawing = Drawing(name, interactive=style.interactive)
     cells = [_cells(run) for run in runs]
     ends = [choose(row["loss"] for rows in cells for row in rows) for choose in (min, max)]
     scale = alt.Scale(type="log" if ends[0] > 0 else "linear", scheme="viridis", reverse=True, domain=ends)
@@ -69,34 +70,33 @@ def planes(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: 
         points = [{"left": short(a), "bottom": short(b)} for a, b in path[evenly(len(path), _MOST_POINTS)].tolist()]
         walk = _path(drawing, f"{index}", points) if points else []
         has_path |= bool(points)
-        panels.append(_plane(drawing, f"{index}", run, rows, color, walk, base=base))
+        panels.append(_plane(drawing, f"{index}", run, rows, color, walk, base=style.base))
     notes = [f"{seeds(runs)} of each{'; point: the end of training' if has_path else ''}"]
     return drawing.finish(panels, title=heading, notes=notes, color="shared", x="independent", y="independent")
 
 
-def contours(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
+def contours(runs: Sequence[Mapping[str, Any]], *, heading: str, name: str, style: Style) -> Any:
     """Draw filled contours of the loss, one panel with its own levels per run, with marked networks on top.
 
     Args:
       runs: as for `planes`, and `marked`, the names and points [2] of at most four networks, the same names in each
         run, and `note`, which is printed above the panel.
-      base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
-    drawing, panels = Drawing(name, interactive=interactive), []
+    drawing, panels = Drawing(name, interactive=style.interactive), []
     for index, run in enumerate(runs):
         losses = np.asarray(run["losses"], float).reshape(len(np.ravel(run["y"])), -1)
-        levels = bands.levels(losses)
-        names = bands.names(levels)
+        levels = _levels(losses)
+        names = _names(levels)
         sides = {axis: _edges(np.asarray(run[axis], float).ravel()) for axis in "xy"}
         scale = alt.Scale(domain=names, scheme="viridis", reverse=True)
         legend = alt.Legend(title="training loss", orient="right", symbolType="square", symbolSize=180, columns=1)
         color = alt.Color("loss:N", scale=scale, legend=legend, sort=names)
         points = [{"left": short(a), "bottom": short(b), "network": who} for who, (a, b) in run["marked"]]
         marks = _marks(drawing, f"{index}", points)
-        rows = bands.rectangles(losses, levels, names, **sides)
-        panels.append(_plane(drawing, f"{index}", run, rows, color, [marks], base=base))
+        rows = _bands(losses, levels, names, **sides)
+        panels.append(_plane(drawing, f"{index}", run, rows, color, [marks], base=style.base))
     notes = [f"{seeds(runs)} of each"]
     own: Row = dict.fromkeys(("color", "x", "y"), "independent")
     return drawing.finish(panels, title=heading, notes=notes, shape="shared", **own)
@@ -165,7 +165,7 @@ def _cells(run: Mapping[str, Any]) -> list[Row]:
     columns, rows = evenly(len(x), _MOST_CELLS), evenly(len(y), _MOST_CELLS)
     across, down = _edges(x[columns]), _edges(y[rows])
     return [
-        bands.rectangle(across[i], across[i + 1], down[j], down[j + 1]) | {"loss": short(losses[row, column])}
+        _rectangle(across[i], across[i + 1], down[j], down[j + 1]) | {"loss": short(losses[row, column])}
         for j, row in enumerate(rows)
         for i, column in enumerate(columns)
         if np.isfinite(losses[row, column])
@@ -176,3 +176,44 @@ def _edges(points: np.ndarray) -> list[float]:
     """Return cell borders midway between their points."""
     middles = (points[1:] + points[:-1]) / 2
     return [short(edge) for edge in (2 * points[0] - middles[0], *middles, 2 * points[-1] - middles[-1])]
+
+
+def _levels(losses: np.ndarray) -> list[float]:
+    """Choose round levels between the smallest and the largest loss, as fine as their number allows."""
+    losses = losses[np.isfinite(losses)]
+    least, most = float(losses.min(initial=math.inf)), float(losses.max(initial=0))
+    if not 0 < least < most:
+        return []
+    return [level for level in axes.round_numbers(least, most, most=_MOST_LEVELS) if least < level < most]
+
+
+def _names(levels: Sequence[float]) -> list[str]:
+    """Name the bands between levels, from the lowest."""
+    if not levels:
+        return ["all"]
+    texts = [f"{level:g}" if 1e-3 <= level < 1e4 else f"1e{round(math.log10(level))}" for level in levels]
+    between = [f"{low} to {high}" for low, high in itertools.pairwise(texts)]
+    return [f"below {texts[0]}", *between, f"above {texts[-1]}"]
+
+
+def _rectangle(left: float, right: float, bottom: float, top: float) -> Row:
+    """Return a row of a rectangle."""
+    return {"left": left, "right": right, "bottom": bottom, "top": top}
+
+
+def _bands(
+    losses: np.ndarray, levels: Sequence[float], names: Sequence[str], *, x: Sequence[float], y: Sequence[float]
+) -> list[Row]:
+    """List rectangles around the points of a plane, merging neighbours in a row that lie in the same band.
+
+    Args:
+      losses: [rows, columns]; what is not a number lies above all levels.
+      x, y: borders of the columns and rows.
+    """
+    band = np.searchsorted(levels, np.where(np.isnan(losses), np.inf, losses), side="right")
+    shown = []
+    for j, row in enumerate(band):
+        starts = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
+        for start, end in itertools.pairwise(starts):
+            shown.append(_rectangle(x[start], x[end], y[j], y[j + 1]) | {"loss": names[row[start]]})
+    return shown

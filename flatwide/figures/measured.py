@@ -16,9 +16,9 @@ from flatwide.analysis.measured import DIFFERENCE, RATIO
 from flatwide.catalogue.entries import Quantity
 from flatwide.figures import axes, lines
 from flatwide.figures.drawing import Drawing, Row, parameters, short
-from flatwide.figures.gain import value_axis
-from flatwide.figures.labels import factor, label, wrapped
-from flatwide.figures.style import BASE, GREY, SAM, colors
+from flatwide.figures.gain import against, value_axis
+from flatwide.figures.labels import label, wrapped
+from flatwide.figures.style import BASE, DEFAULT, GREY, SAM, Style, colors
 from flatwide.figures.tables import Table, by_part, to_rows
 
 MOST_DOTS = 1200  # per figure, so that a page of ten thousand runs opens quickly
@@ -30,26 +30,23 @@ _LOG_FROM = 5  # times the smallest value: a larger range has a logarithmic axis
 def against_width(
     table: Table,
     *,
-    base: str = "SGD",
     beside: Mapping[str, Sequence[Row]] | None = None,
     paper: "Table | None" = None,
     name: str = "measured_by_width",
-    interactive: bool = False,
+    style: Style = DEFAULT,
 ) -> Any:
     """Draw quantities of the base and of SAM at its best rho against width; up to four rhos also have lines.
 
     Args:
       table: as above.
-      base: name of the base optimizer.
       beside: quantity -> rows with `num_params`, `value` and `of`: reference values, such as the learning rate that was
         used.
       paper: rows with `quantity`, `num_params`, `value`, and, if the paper states them, `rho` and `part`.
-      name, interactive: as for `lines.figure`.
     """
     panels = []
     for each in _quantities(to_rows(table), paper):
         here = each.rows
-        drawn = [each.line(base, BASE, [row for row in here if row["rho"] == 0], "num_params")]
+        drawn = [each.line(style.base, BASE, [row for row in here if row["rho"] == 0], "num_params")]
         drawn.append(each.line("SAM at its best ρ", SAM, [row for row in here if row["is_best"]], "num_params"))
         rhos = sorted({row["rho"] for row in here if row["rho"] > 0})
         few = rhos if 1 < len(rhos) <= _FEW_RHOS else []
@@ -59,9 +56,8 @@ def against_width(
             drawn.append(lines.Line(f"mean at ρ = {rho:g}", color, [], bare))
         sizes = {row["num_params"] for row in here}
         given = [row for row in (beside or {}).get(each.quantity.name, ()) if row["num_params"] in sizes]
-        drawn += (
-            [lines.Line(given[0]["of"], GREY, [], lines.intervals(given, "value", x="num_params"))] if given else []
-        )
+        used = lines.intervals(given, "value", x="num_params")
+        drawn += [lines.Line(given[0]["of"], GREY, [], used)] if given else []
         # The paper's points are of the base, and of SAM at the best rho of each width or at an unstated rho.
         best = {row["num_params"]: row["rho"] for row in here if row["is_best"]}
         printed = [row for row in each.printed if row["num_params"] in sizes]
@@ -70,17 +66,16 @@ def against_width(
         for rows, color in ((of_base, BASE), (of_sam, SAM)):
             drawn += lines.hollow(rows, "value", color, x="num_params", part=each.part)
         panels.append((each, [line for line in drawn if line.dots or line.means]))
-    return _figure(panels, "num_params", f"{base} and SAM", name=name, interactive=interactive)
+    return _figure(panels, "num_params", f"{style.base} and SAM", name=name, style=style)
 
 
 def against_rho(
     table: Table,
     *,
-    base: str = "SGD",
     paper: "Table | None" = None,
     most_dots: int = MOST_DOTS,
     name: str = "measured_by_rho",
-    interactive: bool = False,
+    style: Style = DEFAULT,
 ) -> Any:
     """Draw quantities against rho, one line per width, for at most eight widths.
 
@@ -107,8 +102,8 @@ def against_rho(
     words = lines.SEEDS
     if len(shown) < len(seeds):
         words = words.format(seeds=f"{len(seeds)} seeds").replace("each seed", f"{len(shown)} of the seeds")
-    title = f"From {base} (ρ = 0) to large ρ"
-    return _figure(panels, "rho", title, subtitle=words, name=name, interactive=interactive)
+    title = f"From {style.base} (ρ = 0) to large ρ"
+    return _figure(panels, "rho", title, subtitle=words, name=name, style=style)
 
 
 def against_metric(
@@ -116,16 +111,14 @@ def against_metric(
     *,
     most_dots: int = MOST_DOTS,
     correlations: Mapping[str, measured.Ends],
-    metric: str = "test_metric",
-    metric_name: str = "accuracy",
     name: str = "metric_by_measured",
-    interactive: bool = False,
+    style: Style = DEFAULT,
 ) -> Any:
     """Draw the metric of every run against quantities, coloured by width.
 
     Args:
       table: as above, with `metric`. correlations: quantity -> its rank correlation with the metric, for the titles.
-      most_dots: as for `against_rho`. metric, metric_name: its column, and its name.
+      most_dots: as for `against_rho`.
     """
     import altair as alt
 
@@ -133,15 +126,15 @@ def against_metric(
     shown, seeds = _first_seeds(rows, most_dots), {row["seed"] for row in rows}
     sizes = sorted({row["num_params"] for row in rows})
     series = dict(zip(map(parameters, sizes), colors(len(sizes), ordered=True), strict=True))
-    drawing = Drawing(name, series=series, interactive=interactive, symbolType="circle")
-    y, charts = value_axis(metric, metric_name), []
+    drawing = Drawing(name, series=series, interactive=style.interactive, symbolType="circle")
+    y, charts = value_axis(style.metric, style), []
     for index, (quantity, every) in enumerate(by_part(rows, "quantity").items()):
         facts = [fact for fact in ("run", "rho", "seed") if fact in every[0]]
         here = [row for row in every if row["seed"] in shown]
         drawing.add(
             f"{index}_seeds",
             (
-                {"x": short(row["value"], digits=6), "value": short(factor(metric_name) * row["metric"], digits=6)}
+                {"x": short(row["value"], digits=6), "value": short(style.factor * row["metric"], digits=6)}
                 | {"of": parameters(row["num_params"])}
                 | {fact: row[fact] for fact in facts}
                 for row in here
@@ -189,10 +182,8 @@ class _Measured(NamedTuple):
 
     def _mean(self, x: float, values: Sequence[float]) -> Row:
         """Return a mean with its interval, which can be very long with two seeds and is then cut."""
-        estimate, (least, most) = (
-            measured.mean(values, comparison=self.comparison),
-            (min(self.values), max(self.values)),
-        )
+        estimate = measured.mean(values, comparison=self.comparison)
+        least, most = min(self.values), max(self.values)
         row: Row = {"x": x, "mean": estimate.value}
         if math.isfinite(estimate.low):
             reach = max(most - least, 1e-3 * abs(most))
@@ -233,7 +224,7 @@ def _figure(
     *,
     subtitle: str = lines.SEEDS,
     name: str,
-    interactive: bool,
+    style: Style,
 ) -> Any:
     """Draw panels side by side, each with its own axis."""
     if len(panels) == 1:
@@ -246,17 +237,8 @@ def _figure(
         notes.append(f"means{scope} are geometric, with intervals of the mean logarithm")
     if any("is_cut" in row for row in means):
         notes.append("bars that extend far beyond the dots are cut off")
-    shown = [each.panel(drawn) for each, drawn in panels]
-    return lines.figure(
-        shown,
-        name=name,
-        title=title,
-        across=lines.Across(across),
-        y=value_axis("value", ""),
-        subtitle=subtitle,
-        note="\n".join(notes),
-        interactive=interactive,
-    )
+    shown, note = [each.panel(drawn) for each, drawn in panels], "\n".join(notes)
+    return against(shown, across, "value", title=title, subtitle=subtitle, note=note, name=name, style=style)
 
 
 def _first_seeds(rows: Sequence[Row], most_dots: int) -> set[int]:

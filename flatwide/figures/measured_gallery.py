@@ -19,7 +19,6 @@ from flatwide.figures.pieces import (
     MOST_PARTS,
     MOST_PIECES,
     Figure,
-    Look,
     Piece,
     by_epoch,
     compared,
@@ -28,6 +27,7 @@ from flatwide.figures.pieces import (
     pages,
     slug,
 )
+from flatwide.figures.style import Style
 
 Series = Mapping[str, Sequence[Mapping[str, Any]]]
 Arrays = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -47,7 +47,7 @@ class _MeasuredPart(NamedTuple):
     values: dict[str, list[Measured]]  # quantity -> one per width
 
 
-def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arrays: Arrays) -> Iterator[Figure]:
+def measured_figures(pieces: Sequence[Piece], style: Style, *, series: Series, arrays: Arrays) -> Iterator[Figure]:
     """Draw the quantities measured on the runs of some parts.
 
     Args:
@@ -56,18 +56,18 @@ def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arr
     """
     if len(pieces) > MOST_PIECES:
         return
-    available = list(dict.fromkeys(quantity for piece in pieces for quantity in quantities.measured(piece.runs)))
+    available = list(dict.fromkeys(quantity for piece in pieces for quantity in quantities.measured(piece.part.runs)))
     parts = [_MeasuredPart(piece, measured.arrange(piece.part, [q.name for q in available])) for piece in pieces]
     for page, group in pages(parts, MOST_PARTS):
         for name, drawn in _plans(available, are_many=len(pieces) > 1):
-            yield from _by_width_and_rho(group, drawn, look, f"{name}{{}}{look.ending}{page}")
+            yield from _by_width_and_rho(group, drawn, style, f"{name}{{}}{style.ending}{page}")
     for index, part in enumerate(parts):
-        ending = look.ending + part.piece.ending
-        yield from _against_metric(part, available, look, ending, most_dots=max(100, MOST_DOTS // len(parts)))
+        ending = style.ending + part.piece.ending
+        yield from _against_metric(part, available, style, ending, most_dots=max(100, MOST_DOTS // len(parts)))
         if index in (0, len(parts) - 1):  # these are expensive: the first and last setting only
-            yield from edges.edge_figures(part.piece, look, series=series, ending=ending)
-            yield from _over_epochs(part.piece, look, series, ending)
-            yield from _of_arrays(part.piece, look, arrays, ending)
+            yield from edges.edge_figures(part.piece, style, series=series, ending=ending)
+            yield from _over_epochs(part.piece, style, series, ending)
+            yield from _of_arrays(part.piece, style, arrays, ending)
 
 
 def _plans(available: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[str, Sequence[Quantity]]]:
@@ -84,7 +84,7 @@ def _plans(available: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[s
 
 
 def _by_width_and_rho(
-    group: Sequence[_MeasuredPart], drawn: Sequence[Quantity], look: Look, name: str
+    group: Sequence[_MeasuredPart], drawn: Sequence[Quantity], style: Style, name: str
 ) -> Iterator[Figure]:
     """Draw the quantities of a measurement against width and against rho."""
     rows = [row for part in group for row in _rows(part, drawn)]
@@ -92,36 +92,33 @@ def _by_width_and_rho(
         part.piece.front | row
         for part in group
         for q in drawn
-        for row in paper.measured_beside(part.piece.runs, q.name)
+        for row in paper.measured_beside(part.piece.part.runs, q.name)
     ]
     printed = " Hollow points are the paper's values for its network of this size." if beside else ""
     words = f"{catalogue.entry(drawn[0].measurement).sentence} {_measured_on(group, drawn[0])}".lstrip()
     subject = drawn[0].title if len(drawn) == 1 else drawn[0].measurement
     bars = interval(rows, "quantity", "part", "num_params", "rho")
     section = quantities.section(drawn[0])
-
-    def share(kind: str) -> dict[str, Any]:
-        options = {"base": look.base, "interactive": look.interactive, "paper": beside}
-        return options | {"name": name.format(f"_by_{kind}")}
+    by_width, by_rho = name.format("_by_width"), name.format("_by_rho")
 
     pairs = [row for row in rows if row["rho"] == 0 or row["is_best"]]
     num_rhos = len({row["rho"] for row in rows})
     if pairs:
         used = {q.name: _used(group, q) for q in drawn if q.compared_with}
         yield Figure(
-            name=name.format("_by_width"),
+            name=by_width,
             title=f"{capital(subject)}, by size",
-            caption=f"{words} The ρ of SAM was chosen by the {look.chosen_by.replace('_', ' ')}. {bars}{printed}",
-            chart=against_width(rows, **share("width"), beside=used),
+            caption=f"{words} The ρ of SAM was chosen by the {style.chosen_by.replace('_', ' ')}. {bars}{printed}",
+            chart=against_width(rows, beside=used, paper=beside, name=by_width, style=style),
             data=rows if num_rhos <= 5 else pairs,
             section=section,
         )
     if num_rhos > 1:
         yield Figure(
-            name=name.format("_by_rho"),
+            name=by_rho,
             title=f"{capital(subject)}, by ρ",
-            caption=f"{words} From {look.base} on the left to SAM with a large ρ on the right. {bars}{printed}",
-            chart=against_rho(rows, **share("rho")),
+            caption=f"{words} From {style.base} on the left to SAM with a large ρ on the right. {bars}{printed}",
+            chart=against_rho(rows, paper=beside, name=by_rho, style=style),
             data=rows,
             section=section,
         )
@@ -144,7 +141,7 @@ def _rows(part: _MeasuredPart, drawn: Sequence[Quantity]) -> Iterator[Row]:
 
 
 def _measured_on(group: Sequence[_MeasuredPart], quantity: Quantity) -> str:
-    counts = sorted({n for part in group for n in quantities.num_examples(part.piece.runs, quantity.measurement)})
+    counts = sorted({n for part in group for n in quantities.num_examples(part.piece.part.runs, quantity.measurement)})
     if not counts:
         return "Measured in evaluation mode."
     number = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
@@ -154,7 +151,7 @@ def _measured_on(group: Sequence[_MeasuredPart], quantity: Quantity) -> str:
 def _used(group: Sequence[_MeasuredPart], quantity: Quantity) -> list[Row]:
     """List the value that the runs of each width used of the setting that a quantity bounds."""
     name = f"{quantity.measurement}.{quantity.compared_with}"
-    rows = [row for part in group for row in fields.done(part.piece.runs, ["num_params", name]) if row.get(name)]
+    rows = [row for part in group for row in fields.done(part.piece.part.runs, ["num_params", name]) if row.get(name)]
     values: dict[int, set[float]] = {}
     for row in rows:
         values.setdefault(row["num_params"], set()).add(row[name])
@@ -163,7 +160,7 @@ def _used(group: Sequence[_MeasuredPart], quantity: Quantity) -> list[Row]:
 
 
 def _against_metric(
-    part: _MeasuredPart, available: Sequence[Quantity], look: Look, ending: str, *, most_dots: int
+    part: _MeasuredPart, available: Sequence[Quantity], style: Style, ending: str, *, most_dots: int
 ) -> Iterator[Figure]:
     """Draw the metric of each run against its flatness."""
     flatness = [q for q in available if q.is_flatness][:_MOST_PANELS]
@@ -183,26 +180,18 @@ def _against_metric(
         f"neither width nor initial weights can cause it, and averaged; {brackets}. It does "
         "not show that flatness is the cause: ρ changes both, and the same function can have sharp and flat "
         "weights.",
-        chart=against_metric(
-            rows,
-            correlations=correlations,
-            most_dots=most_dots,
-            metric=look.metric,
-            metric_name=look.metric_name,
-            name=name,
-            interactive=look.interactive,
-        ),
+        chart=against_metric(rows, correlations=correlations, most_dots=most_dots, name=name, style=style),
         data=rows,
         section=CURVATURE,
     )
 
 
-def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Iterator[Figure]:
+def _over_epochs(piece: Piece, style: Style, series: Series, ending: str) -> Iterator[Figure]:
     """Draw quantities measured at several epochs, for the smallest and the largest width."""
     if not series:
         return
     chosen, curves = [], {}
-    printed = paper.curves_beside(piece.runs, [q.name for q in quantities.measured(piece.runs)])
+    printed = paper.curves_beside(piece.part.runs, [q.name for q in quantities.measured(piece.part.runs)])
     for facts in ends(piece, (row["num_params"] for row in printed)):
         if rows := by_epoch(series.get(facts["run"], ())):
             chosen.append(facts)
@@ -230,17 +219,16 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
         yield Figure(
             name=name,
             title=piece.titled("Measurements during training"),
-            caption=f"Quantities against the epochs at which they were measured, of {look.base} and of SAM at its best "
-            f"ρ, at the smallest and the largest size. {study_curves.explained(chosen)}{hollow}",
+            caption=f"Quantities against the epochs at which they were measured, of {style.base} and of SAM at its "
+            f"best ρ, at the smallest and the largest size. {study_curves.explained(chosen)}{hollow}",
             chart=study_curves.study_curves(
                 chosen,
                 plain,
-                base=look.base,
                 columns=columns,
                 paper=beside,
                 heading="Measurements during training",
                 name=name,
-                interactive=look.interactive,
+                style=style,
             ),
             data=[
                 run | {"epoch": row["epoch"]} | {q.name: row[q.name] for q in some if q.name in row}
@@ -264,24 +252,24 @@ class _Kind(NamedTuple):
     prepared: Callable[..., Row] = lambda run, base: run
 
 
-def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterator[Figure]:
+def _of_arrays(piece: Piece, style: Style, arrays: Arrays, ending: str) -> Iterator[Figure]:
     """Draw spectra, landscapes and functions."""
     if not arrays:
         return
-    words = {"base": look.base}
-    words["runs"] = f"One seed of {look.base} and of SAM at its best ρ, at the smallest and the largest size."
+    words = {"base": style.base}
+    words["runs"] = f"One seed of {style.base} and of SAM at its best ρ, at the smallest and the largest size."
     for measurement_name, measurement in catalogue.MEASUREMENTS.items():
         for figure in measurement.figures:
             kind, runs = KINDS[figure.kind], _with_arrays(piece, arrays, measurement_name, figure)
             named = [run | {n: run[a] for n, a in zip(kind.names, figure.arrays, strict=True)} for run in runs]
-            shown = [kind.prepared(run, look.base) for run in named]
+            shown = [kind.prepared(run, style.base) for run in named]
             if shown:
                 name, title = f"{figure.name}{ending}", figure.title.format(**words)
                 yield Figure(
                     name=name,
                     title=piece.titled(title),
                     caption=figure.caption.format(**words),
-                    chart=kind.draw(shown, heading=title, base=look.base, name=name, interactive=look.interactive),
+                    chart=kind.draw(shown, heading=title, name=name, style=style),
                     data=[{fact: run[fact] for fact in _FACTS} | row for run in shown for row in kind.rows(run)],
                     section=measurement.section,
                 )
@@ -290,8 +278,9 @@ def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterato
 def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, figure: ArrayFigure) -> list[Row]:
     """List the runs with the arrays of a figure: per width all, or those of the first seed that has most of them."""
     groups: dict[tuple[int, int], list[Row]] = {}
-    widths = np.linspace(0, len(piece.widths) - 1, _MOST_WIDTHS if figure.has_all_widths else 2).round().astype(int)
-    for facts in compared(piece, {piece.widths[index].num_params for index in widths}):
+    sizes = [width.num_params for width in piece.part.widths]
+    shown = np.linspace(0, len(sizes) - 1, _MOST_WIDTHS if figure.has_all_widths else 2).round().astype(int)
+    for facts in compared(piece, {sizes[index] for index in shown}):
         if facts["arm"] in figure.arms:
             groups.setdefault((facts["num_params"], facts["seed"]), []).append(facts)
     chosen: dict[int, list[Row]] = {}

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatwide import paper
-from flatwide.analysis import fields, table, widths
+from flatwide.analysis import fields, table
 from flatwide.figures import rendering
-from flatwide.figures.labels import capital, label, setting
+from flatwide.figures.labels import setting
+from flatwide.figures.style import Style
 from flatwide.figures.tables import Table
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 DOMAINS = "Every domain"
 GAIN, RHO, TRAINING = "Gain of SAM", "Choice of ρ", "Training"
@@ -54,11 +55,6 @@ class Piece(NamedTuple):
     sparsity: dict[Any, float]  # width -> sparsity
 
     @property
-    def values(self) -> Mapping[str, Any]:
-        """The settings that distinguish the part in its domain."""
-        return self.part.settings
-
-    @property
     def front(self) -> dict[str, str]:
         """Column of its rows that says which part they belong to."""
         return {"part": self.name} if self.name else {}
@@ -72,54 +68,13 @@ class Piece(NamedTuple):
         """Return the title of a figure of this part."""
         return ", ".join(filter(None, [title, self.name]))
 
+    def has_number(self, axis: str) -> bool:
+        """Whether one of its settings is a number."""
+        return isinstance(self.part.settings.get(axis), (int, float))
+
     def without(self, axis: str) -> str:
         """Return its name without one of its settings."""
-        return setting(", ".join(f"{name}={value}" for name, value in self.values.items() if name != axis))
-
-    @property
-    def runs(self) -> "pd.DataFrame":
-        """The runs of the part."""
-        return self.part.runs
-
-    @property
-    def widths(self) -> list[widths.Width]:
-        """The runs of each width."""
-        return self.part.widths
-
-
-class Look(NamedTuple):
-    """Options that the figures of a gallery share."""
-
-    metric: str
-    metric_name: str
-    base: str
-    chosen_by: str
-    axes: list[str]  # columns that distinguish parts
-    is_ordered: bool
-    interactive: bool = False
-    are_ours: bool = True  # whether flatwide trained the runs; then both runs of a seed share their initial weights
-    ending: str = ""  # suffix of the figures' names, so that several domains can share a page
-
-    @property
-    def dots(self) -> str:
-        """Sentence that explains the small dots of a gain."""
-        return dots(are_ours=self.are_ours)
-
-    @property
-    def metric_title(self) -> str:
-        """The metric, as it begins a title."""
-        return capital(label(self.metric, metric_name=self.metric_name))
-
-    @property
-    def of_metric(self) -> dict[str, Any]:
-        """Arguments of the figures of the metric."""
-        return {"metric_name": self.metric_name, "base": self.base, "interactive": self.interactive}
-
-
-def dots(*, are_ours: bool) -> str:
-    """Return the sentence that explains the small dots of a gain."""
-    shared = "whose two runs start from the same weights" if are_ours else "its SAM run against its base run"
-    return f"Each small dot is one seed{',' if are_ours else ':'} {shared}."
+        return setting(", ".join(f"{name}={value}" for name, value in self.part.settings.items() if name != axis))
 
 
 def interval(rows: Iterable[Mapping[str, Any]], *columns: str) -> str:
@@ -144,13 +99,20 @@ def arrange(part: table.Part) -> Piece | None:
     return Piece(name=setting(part.name_in_domain), part=part, names=names, sparsity=sparsity)
 
 
-def printed(group: Sequence[Piece], look: Look) -> list[dict[str, Any]]:
+def styled(runs: table.Part | table.Domain, style: Style) -> Style:
+    """Return a style with the metric and the base of some runs."""
+    metric = runs.question.metric
+    names = fields.metric_name(runs.runs, metric), fields.base_name(runs.runs, unknown="base")
+    return style._replace(metric=metric, metric_name=names[0], base=names[1])
+
+
+def printed(group: Sequence[Piece], style: Style) -> list[dict[str, Any]]:
     """List the paper's values for the parts of a figure, at the sizes of the study."""
     columns = ["num_params", "base", "sam", "gain", "base_band", "sam_band", "gain_band", "best_rho"]
     rows = []
     for piece in group:
-        paper_table = paper.beside(piece.runs, metric=look.metric, axes=look.axes)
-        if look.metric_name in set(paper_table["metric"]):
+        paper_table = paper.beside(piece.part.runs, metric=style.metric, axes=style.axes)
+        if style.metric_name in set(paper_table["metric"]):
             rows += [{"part": piece.name} | row for row in fields.records(paper_table, columns)]
     return rows
 
@@ -168,7 +130,7 @@ def slug(text: str) -> str:
 
 def seeds_of(piece: Piece) -> Iterator[dict[str, Any]]:
     """List each seed of each width, with its base run, its run at the best rho and the gain, if present."""
-    for width in piece.widths:
+    for width in piece.part.widths:
         best, best_rho = width.best, width.best_rho
         for index, seed in enumerate(width.seeds):
             row: dict[str, Any] = piece.front | {"num_params": width.num_params, "seed": seed}
@@ -187,12 +149,12 @@ def seeds_of(piece: Piece) -> Iterator[dict[str, Any]]:
 
 def ends(piece: Piece, also: Iterable[int] = ()) -> Iterator[dict[str, Any]]:
     """List the runs of the base and of SAM at its best rho, at both end widths and at other given sizes."""
-    return compared(piece, {piece.widths[0].num_params, piece.widths[-1].num_params, *also})
+    return compared(piece, {piece.part.widths[0].num_params, piece.part.widths[-1].num_params, *also})
 
 
 def compared(piece: Piece, sizes: Collection[int]) -> Iterator[dict[str, Any]]:
     """List the runs of the base and of SAM at its best rho, at some sizes."""
-    for width in (width for width in piece.widths if width.num_params in sizes):
+    for width in (width for width in piece.part.widths if width.num_params in sizes):
         best_rho = width.best_rho
         for seed in width.seeds:
             for arm, rho in (("base", 0.0), ("sam", best_rho)):

@@ -5,9 +5,9 @@ from typing import Any
 
 from flatwide.figures import lines
 from flatwide.figures.drawing import Drawing, panel, short
-from flatwide.figures.gain import value_axis
-from flatwide.figures.labels import capital, factor, label, num_seeds
-from flatwide.figures.style import GREY, SAM
+from flatwide.figures.gain import against, value_axis
+from flatwide.figures.labels import capital, label, num_seeds
+from flatwide.figures.style import DEFAULT, GREY, SAM, Style
 from flatwide.figures.tables import Table, by_part, to_rows
 
 _LEAST_CELL = 44  # pixels: the number does not fit into a narrower cell
@@ -19,7 +19,7 @@ def best_rho_against_width(
     seeds: Table,
     paper: "Table | None" = None,
     name: str = "best_rho_by_width",
-    interactive: bool = False,
+    style: Style = DEFAULT,
 ) -> Any:
     """Draw the best rho of each width with its confidence set, and the best rho of each seed, one panel per part.
 
@@ -27,7 +27,6 @@ def best_rho_against_width(
       best: the table of `analysis.rho.best_rho`, with a column `part` if there are several.
       seeds: `num_params`, `seed` and `best_rho` of each seed, and `part`.
       paper: rows with `num_params` and `best_rho`, and `part` if there are several.
-      name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
@@ -50,20 +49,12 @@ def best_rho_against_width(
         across=lines.Across("num_params"),
         y=alt.Y("value:Q", title=label("best_rho"), scale=scale, axis=axis),
         subtitle="large points: best mean over {seeds}; bars: 95 % confidence set; small dots: best ρ of each seed",
-        interactive=interactive,
+        interactive=style.interactive,
     )
 
 
 def heat_map(
-    cells: Table,
-    *,
-    of: str = "gain",
-    down: str = "rho",
-    metric: str = "test_metric",
-    metric_name: str = "accuracy",
-    base: str = "SGD",
-    name: str = "rho_by_width",
-    interactive: bool = False,
+    cells: Table, *, of: str = "gain", down: str = "rho", name: str = "rho_by_width", style: Style = DEFAULT
 ) -> Any:
     """Draw the mean gain, or the mean metric, of each rho and width as a heat map, one panel per part.
 
@@ -71,11 +62,9 @@ def heat_map(
       cells: one row per width and rho, with `num_params`, `rho`, the column `of` (missing if every seed diverged),
         `num_seeds`, `num_diverged`, `is_best`, and `part` if there are several.
       down: column of the vertical axis: "rho", or "part" for a single panel.
-      of: "gain", or "mean" of `metric`.
-      metric_name, base: as for `gain.gain_against_width`.
-      name, interactive: as for `lines.figure`.
+      of: "gain", or "mean" of the metric.
     """
-    rows, is_gain, times = to_rows(cells), of == "gain", factor(metric_name)
+    rows, is_gain, times = to_rows(cells), of == "gain", style.factor
     parts = by_part(rows) if down == "rho" else {"": rows}
     sizes, levels = sorted({row["num_params"] for row in rows}), list(dict.fromkeys(row[down] for row in rows))
     most_wide, most_high = (560, 320) if len(parts) == 1 else (300, 200)
@@ -83,8 +72,8 @@ def heat_map(
     height = min(most_high, 40 * len(levels)) if down == "rho" else 22 * len(levels)
     values = [times * row[of] for row in rows if of in row]
     reach = _reach(values)
-    title = label("gain" if is_gain else metric, metric_name=metric_name)
-    drawing = Drawing(name, interactive=interactive)
+    title = label("gain" if is_gain else style.metric, metric_name=style.metric_name)
+    drawing = Drawing(name, interactive=style.interactive)
     facts = {"x": label("num_params"), down: label(down)}
     tips = drawing.tips(facts, value=title, seeds="number of seeds", diverged="diverged runs")
     at = _cell_axes(sizes, levels, down)
@@ -117,7 +106,7 @@ def heat_map(
             layers.append(numbers.encode(**at, **_numbers(digits, dark)))
         panels.append(panel(layers, (width, height), part if len(parts) > 1 else None))
     number = num_seeds(row["num_seeds"] for row in rows)
-    words = f"gain of SAM over {base}" if is_gain else title
+    words = f"gain of SAM over {style.base}" if is_gain else title
     notes = [
         number if number == "one seed" else f"mean of {number}",
         "black frame: best ρ of the width" if any(row["is_best"] for row in rows) else "",
@@ -172,36 +161,27 @@ def _reach(values: list[float]) -> float:
 
 
 def metric_against_rho(
-    runs: Table,
-    *,
-    paper: "Table | None",
-    metric: str = "test_metric",
-    metric_name: str = "accuracy",
-    base: str = "SGD",
-    name: str = "metric_by_rho",
-    interactive: bool = False,
+    runs: Table, *, paper: "Table | None", name: str = "metric_by_rho", style: Style = DEFAULT
 ) -> Any:
     """Draw the metric against rho, with the base at 0 and the paper's values, one panel per network.
 
     Args:
       runs: one row per run with `panel`, `rho`, `seed` and `value`.
       paper: rows with `panel`, `rho` and `value`.
-      metric, metric_name, base: as for `gain.metric_against_width`. name, interactive: as for `lines.figure`.
     """
     printed = by_part(to_rows(paper), "panel")
-    share: dict[str, Any] = {"x": "rho", "factor": factor(metric_name)}
+    share: dict[str, Any] = {"x": "rho", "factor": style.factor}
     # Small and large networks differ too much to share an axis.
-    y = value_axis(metric, metric_name)
+    y = value_axis(style.metric, style)
     panels = [
         lines.Panel(
             title,
             [
-                lines.Line(f"{base} (ρ = 0) and SAM", SAM, lines.dots(rows, "value", **share)),
+                lines.Line(f"{style.base} (ρ = 0) and SAM", SAM, lines.dots(rows, "value", **share)),
                 *lines.hollow(printed.get(title, ()), "value", SAM, **share),
             ],
             y=y,
         )
         for title, rows in by_part(to_rows(runs), "panel").items()
     ]
-    across, title = lines.Across("rho"), f"From {base} to large ρ"
-    return lines.figure(panels, name=name, title=title, across=across, y=y, interactive=interactive)
+    return against(panels, "rho", style.metric, title=f"From {style.base} to large ρ", name=name, style=style)

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from flatwide.analysis import fields, scaling, table
+from flatwide.analysis import scaling, table
 from flatwide.figures import lines
 from flatwide.figures.drawing import short
-from flatwide.figures.gain import value_axis
-from flatwide.figures.labels import factor
-from flatwide.figures.pieces import Figure, interval, slug
-from flatwide.figures.style import colors
+from flatwide.figures.gain import against
+from flatwide.figures.pieces import GAIN, Figure, interval, slug, styled
+from flatwide.figures.style import DEFAULT, Style, colors
 from flatwide.figures.tables import by_part
 
 _TITLES = {
@@ -21,42 +20,30 @@ _TITLES = {
 }
 
 
-def scaling_figures(split: table.Split, *, interactive: bool, section: str) -> Iterator[Figure]:
-    """Draw the gain of each setting with several numbers of training examples.
-
-    Args:
-      section: heading under which the figures appear.
-    """
+def scaling_figures(split: table.Split, style: Style = DEFAULT) -> Iterator[Figure]:
+    """Draw the gain of each setting with several numbers of training examples."""
     for front, part, result in scaling.by_setting(split):
         name = "_".join(filter(None, ["gain_by_parameters_over_data", slug(table.name_of(front))]))
-        base = fields.base_name(part.runs, unknown="base")
-        metric_name = fields.metric_name(part.runs, part.question.metric)
+        style = styled(part, style)
         measures = {
             measure: logarithms
             for measure in scaling.MEASURES
             if (logarithms := scaling.measure(result.gains, measure)) is not None
         }
-        rows, title = _rows(result, measures), f"Gain of SAM over {base}, by parameters and by data"
+        rows, title = _rows(result, measures), f"Gain of SAM over {style.base}, by parameters and by data"
+        panels = [_panel(rows, measure, style.factor) for measure in measures]
         yield Figure(
             name=name,
             title=title,
             caption=(
                 "Gain at each number of training examples, with each seed at the ρ chosen on the other seeds, against "
                 "the number of parameters, parameters per training example, and, where it is known, parameters over "
-                f"those at which {base} fits its training labels. If the lines collapse onto one curve, the gain "
+                f"those at which {style.base} fits its training labels. If the lines collapse onto one curve, the gain "
                 f"depends on that measure of size. {interval(rows, scaling.EXAMPLES, *measures)}"
             ),
-            chart=lines.figure(
-                [_panel(rows, measure, factor(metric_name)) for measure in measures],
-                name=name,
-                title=title,
-                across=lines.Across(scaling.PARAMETERS),
-                y=value_axis("gain", metric_name),
-                has_zero=True,
-                interactive=interactive,
-            ),
+            chart=against(panels, scaling.PARAMETERS, "gain", title=title, name=name, style=style),
             data=rows,
-            section=section,
+            section=GAIN,
             domain=table.name_of(part.domain_values),
         )
 

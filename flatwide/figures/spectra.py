@@ -6,25 +6,24 @@ from typing import Any
 import numpy as np
 
 from flatwide.figures.drawing import Drawing, evenly, panel, parameters, seeds, short
-from flatwide.figures.style import BASE, SAM
+from flatwide.figures.style import BASE, SAM, Style
 from flatwide.figures.tables import by_part
 
 _MOST_POINTS = 200
 _FLOOR = 1e-6  # of the highest density: below this, only the smoothing kernel is visible
 
 
-def densities(runs: Sequence[Mapping[str, Any]], *, heading: str, base: str, name: str, interactive: bool) -> Any:
+def densities(runs: Sequence[Mapping[str, Any]], *, heading: str, name: str, style: Style) -> Any:
     """Draw the densities of runs on a logarithmic axis, one panel per width, with bands of one standard error.
 
     Args:
       runs: `arm` ("base" or "sam"), `num_params`, `seed`, `rho`, and `grid`, `density`, `density_error`, all [points].
-      base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
-    arms = {"base": (base, BASE), "sam": ("SAM", SAM)}
+    arms = {"base": (style.base, BASE), "sam": ("SAM", SAM)}
     series = dict(shown for arm, shown in arms.items() if any(run["arm"] == arm for run in runs))
-    drawing = Drawing(name, series=series, interactive=interactive)
+    drawing = Drawing(name, series=series, interactive=style.interactive)
     x = alt.X("x:Q", title="eigenvalue of the Hessian (loss / parameter²)", axis=alt.Axis(grid=False, tickCount=6))
     axis = alt.Axis(tickCount=5, format=".0e")
     y = alt.Y("density:Q", title="density", scale=alt.Scale(type="log", nice=False), axis=axis)

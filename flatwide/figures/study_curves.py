@@ -10,8 +10,8 @@ import numpy as np
 from flatwide.analysis import widths
 from flatwide.figures import axes
 from flatwide.figures.drawing import Drawing, Row, panel, parameters, short
-from flatwide.figures.labels import factor, label, num_seeds, wrapped
-from flatwide.figures.style import BASE, GREY, SAM
+from flatwide.figures.labels import label, num_seeds, wrapped
+from flatwide.figures.style import BASE, DEFAULT, GREY, SAM, Style
 from flatwide.figures.tables import by_part
 
 _COLORS = {"base": BASE, "sam": SAM}
@@ -31,14 +31,12 @@ def study_curves(
     runs: Sequence[Mapping[str, Any]],
     curves: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
-    metric_name: str = "accuracy",
-    base: str = "SGD",
     columns: Sequence[Column] | None = None,
     paper: Sequence[Mapping[str, Any]] = (),
     heading: str = "Training",
     most_points: int = 40,
     name: str = "training_curves",
-    interactive: bool = False,
+    style: Style = DEFAULT,
 ) -> Any:
     """Draw columns against epochs, for the base and SAM at its best rho.
 
@@ -48,13 +46,12 @@ def study_curves(
       columns: columns to draw; None is training loss and test metric.
       paper: rows with `num_params`, `quantity` (a column), `epoch`, `value`, and `arm` if it is known.
       most_points: per curve, evenly spaced, so that 500 runs fit on a page.
-      metric_name, base, name, interactive: as for `gain.gain_against_width`.
     """
     columns = columns or (
         Column("running_train_loss", label("train_loss")),
-        Column("test_metric", label("test_metric", metric_name=metric_name), factor(metric_name), log_from=math.inf),
+        Column("test_metric", label("test_metric", metric_name=style.metric_name), style.factor, log_from=math.inf),
     )
-    arms = {"base": base, "sam": "SAM"}
+    arms = {"base": style.base, "sam": "SAM"}
     rows = [
         {"num_params": run["num_params"], "of": arms[run["arm"]], "seed": run["seed"], "rho": run["rho"]} | point
         for run in runs
@@ -75,7 +72,7 @@ def study_curves(
         title=heading,
         notes=[f"{lines}; SAM at its best ρ", "hollow: the paper's values" if printed else ""],
         name=name,
-        interactive=interactive,
+        interactive=style.interactive,
     )
 
 

@@ -1,7 +1,9 @@
 """Style that all figures share."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+from flatwide.figures.labels import capital, factor, label
 
 # Okabe and Ito's colours, distinguishable with any kind of colour vision (https://jfly.uni-koeln.de/color/).
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
@@ -10,6 +12,47 @@ BASE, SAM = BLUE, VERMILION
 _INK = "#222222"
 _UNORDERED = (VERMILION, BLUE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
 _RAMP = ((0x44, 0x01, 0x54), (0x3B, 0x52, 0x8B), (0x21, 0x91, 0x8C), (0x5E, 0xC9, 0x62), (0xD8, 0xC0, 0x2C))  # viridis
+
+
+class Style(NamedTuple):
+    """How figures of the same runs are labelled and drawn.
+
+    metric, metric_name: column of the metric, and what it is; "loss" for a loss. base: name of the base optimizer.
+    chosen_by: column that the best rho is chosen by. axes: columns that distinguish parts.
+    is_ordered: whether the parts have an order, which their colours then follow.
+    interactive: add tooltips, and a legend whose entries hide their series.
+    are_ours: whether flatwide trained the runs; then both runs of a seed share their initial weights.
+    ending: suffix of the figures' names, so that several domains can share a page.
+    """
+
+    metric: str = "test_metric"
+    metric_name: str = "accuracy"
+    base: str = "SGD"
+    chosen_by: str = "test_metric"
+    axes: Sequence[str] = ()
+    is_ordered: bool = False
+    interactive: bool = False
+    are_ours: bool = True
+    ending: str = ""
+
+    @property
+    def dots(self) -> str:
+        """Sentence that explains the small dots of a gain."""
+        shared = "whose two runs start from the same weights" if self.are_ours else "its SAM run against its base run"
+        return f"Each small dot is one seed{',' if self.are_ours else ':'} {shared}."
+
+    @property
+    def metric_title(self) -> str:
+        """The metric, as it begins a title."""
+        return capital(label(self.metric, metric_name=self.metric_name))
+
+    @property
+    def factor(self) -> int:
+        """What figures multiply the metric by."""
+        return factor(self.metric_name)
+
+
+DEFAULT = Style()
 
 
 def colors(count: int, *, ordered: bool) -> list[str]:

@@ -26,15 +26,10 @@ def check(path: Path) -> None:
     """Raise ValueError if the path has another suffix, or is of a file that flatwide did not write."""
     if path.suffix.lower().lstrip(".") not in FORMATS:
         raise ValueError(f"--card={path}: expected a name that ends in .svg or .png, such as card.svg.")
-    if path.exists() and not (path.is_file() and {_MARK, _COMMENT} & _marks(path)):
+    if path.exists() and not (path.is_file() and any(mark in path.read_bytes() for mark in (_MARK, _COMMENT))):
         raise ValueError(f"--card={path}: flatwide did not write this and will not replace it; choose another name.")
     if not path.parent.is_dir():
         raise ValueError(f"--card={path}: there is no folder {path.parent}; make it first.")
-
-
-def _marks(path: Path) -> set[bytes]:
-    content = path.read_bytes()
-    return {mark for mark in (_MARK, _COMMENT) if mark in content}
 
 
 def write(

@@ -39,9 +39,8 @@ _KINDS = {
     "seed": _Kind(
         "a whole number", lambda value: abs(value) <= _MOST and value == round(value), "Number the seeds 0, 1, 2, …"
     ),
-    "metric": _Kind("a number", lambda value: True, "Correct the cell, or empty it if the run has no result."),
-    "choose_by": _Kind("a number", lambda value: True, "Correct the cell, or empty it if the run has no result."),
 }
+_RESULT = _Kind("a number", lambda value: True, "Correct the cell, or empty it if the run has no result.")
 
 
 def numbers(runs: Any, name: str, columns: Mapping[str, str]) -> "pd.DataFrame":
@@ -79,8 +78,8 @@ def check_own(column: Any, name: str, *, is_fraction: Any) -> None:
         if is_wrong.any():
             row = is_wrong.tolist().index(True)
             raise ValueError(
-                f"{name}, row {row + 1} below the header: the column {column.name!r} holds "
-                f"{registry.shown(column.tolist()[row])}; expected {expected}. Restore the cell, or report on W itself."
+                f"{where(column, row, name)} holds {registry.shown(column.tolist()[row])}; expected {expected}. "
+                "Restore the cell, or report on W itself."
             )
 
 
@@ -93,14 +92,14 @@ def fractions(column: "pd.Series", name: str) -> tuple["pd.Series", bool]:
     beyond = [index for index, value in enumerate(values) if not math.isnan(value) and not 0 <= value <= 100]
     if beyond:
         raise ValueError(
-            f"{_where(column, beyond[0], name)} holds {values[beyond[0]]:g}; expected an accuracy: fractions from 0 to "
+            f"{where(column, beyond[0], name)} holds {values[beyond[0]]:g}; expected an accuracy: fractions from 0 to "
             "1, or percent to 100. Correct the cell, or name another column with --metric=."
         )
     percent = [index for index, value in enumerate(values) if value > 1]
     small = [index for index, value in enumerate(values) if 0 < value <= 1]
     if percent and small:
         raise ValueError(
-            f"{_where(column, small[0], name)} holds {values[small[0]]:g}, and row {column.index[percent[0]] + 1} "
+            f"{where(column, small[0], name)} holds {values[small[0]]:g}, and row {column.index[percent[0]] + 1} "
             f"{values[percent[0]]:g}; expected all fractions or all percent. Write every accuracy as a fraction "
             "from 0 to 1."
         )
@@ -110,26 +109,28 @@ def fractions(column: "pd.Series", name: str) -> tuple["pd.Series", bool]:
 def _column(column: "pd.Series", role: str, name: str) -> Any:
     import pandas as pd
 
-    kind = _KINDS[role]
+    kind = _KINDS.get(role, _RESULT)
     read: Any = pd.to_numeric(column, errors="coerce")
-    for index, (cell, value, missing) in enumerate(
-        zip(column.tolist(), read.tolist(), column.isna().tolist(), strict=True)
-    ):
-        where = _where(column, index, name)
-        if missing and role not in ("metric", "choose_by"):
-            raise ValueError(f"{where} is empty; expected {kind.expected}. {_filled(kind, role)}")
+    cells = zip(column.tolist(), read.tolist(), column.isna().tolist(), strict=True)
+    for index, (cell, value, missing) in enumerate(cells):
+        if missing and role in _KINDS:
+            fix = kind.fix.replace("Correct the cell", "Fill it in, or remove the row")
+            raise ValueError(f"{where(column, index, name)} is empty; expected {kind.expected}. {fix}")
         if not missing and not (math.isfinite(value) and kind.is_right(value)):
             shown = registry.shown(cell) if isinstance(cell, str) else f"{cell:g}"
-            raise ValueError(f"{where} holds {shown}; expected {kind.expected}. {_hint(cell) or kind.fix}")
+            fix = _hint(cell) or kind.fix
+            raise ValueError(f"{where(column, index, name)} holds {shown}; expected {kind.expected}. {fix}")
     return read.astype("int64" if role in ("width", "seed") else "float64")
 
 
-def _where(column: "pd.Series", index: int, name: str) -> str:
+def where(column: "pd.Series", index: int, name: str) -> str:
+    """Return the place of a cell, as messages begin."""
     return f"{name}, row {column.index[index] + 1} below the header: the column {column.name!r}"
 
 
-def _filled(kind: _Kind, role: str) -> str:
-    return kind.fix.replace("Correct the cell", "Fill it in, or remove the row") if role != "seed" else kind.fix
+def listed(table: "pd.DataFrame") -> str:
+    """Return the columns of a table, as messages end."""
+    return f"its columns are {', '.join(map(str, table.columns))}"
 
 
 def _hint(cell: Any) -> str:

@@ -1,7 +1,6 @@
 """Charts of a page: specs that share their data, and titles as text of the page."""
 
-import hashlib
-import json
+import copy
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,17 +18,11 @@ _MOST_ROWS = 200  # of a figure's data in the page; the CSV beside the figure ha
 
 
 class Chart(NamedTuple):
-    """One figure of a page: its Vega-Lite spec without data, and its texts."""
+    """One figure of a page, its Vega-Lite spec without data, and its texts."""
 
-    name: str
-    title: str
-    caption: str
-    section: str
-    domain: str
+    figure: Figure
     notes: list[str]  # the chart's subtitle
-    legend: list[
-        tuple[str, str]
-    ]  # series and their colours, for buttons that hide them; empty where there is one series
+    legend: list[tuple[str, str]]  # several series and their colours, for buttons that hide them
     spec: dict[str, Any]
     columns: list[str]
     rows: list[list[str]]
@@ -68,22 +61,18 @@ def charts(figures: Iterable[tuple[Figure, dict[str, Any]]]) -> tuple[list[Chart
 
 
 def _chart(figure: Figure, original: dict[str, Any], data: dict[str, Any]) -> Chart:
-    datasets = original.get("datasets", {})
-    spec = {name: value for name, value in original.items() if name not in ("datasets", "background")}
-    for name, values in datasets.items():
-        data.setdefault(name, _table(values))
-    notes = _subtitle(spec.pop("title", None))
+    for name, values in original.get("datasets", {}).items():
+        data.setdefault(name, _table(values))  # figures name all their data sets
+    kept = {name: value for name, value in original.items() if name not in ("datasets", "background", "title")}
+    title = original.get("title")  # it is the figure's
+    notes = title.get("subtitle", []) if isinstance(title, dict) else []
     rows = to_rows(figure.data)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     shown = [[_text(row.get(name)) for name in columns] for row in rows[:_MOST_ROWS]]
-    spec = _without_data(spec, data)
+    spec = copy.deepcopy(kept)
     return Chart(
-        name=figure.name,
-        title=figure.title,
-        caption=figure.caption,
-        section=figure.section,
-        domain=figure.domain,
-        notes=notes,
+        figure=figure,
+        notes=[notes] if isinstance(notes, str) else notes,
         legend=_take_legend(spec, f"{figure.name}_hidden"),  # changes the spec, so it comes first
         spec=spec,
         columns=columns,
@@ -158,29 +147,6 @@ def _luminance(channels: Sequence[int]) -> float:
     """Return the relative luminance of a colour, as WCAG 2 defines it."""
     linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
     return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def _subtitle(title: Any) -> list[str]:
-    """List the lines below a chart's title; the title itself is the figure's."""
-    lines = title.get("subtitle", []) if isinstance(title, dict) else []
-    return [lines] if isinstance(lines, str) else list(lines)
-
-
-def _without_data(part: Any, data: dict[str, Any]) -> Any:
-    """Copy a spec with names of data sets instead of inline values."""
-    if isinstance(part, list):
-        return [_without_data(value, data) for value in part]
-    if not isinstance(part, dict):
-        return part
-    copied = {name: _without_data(value, data) for name, value in part.items() if name != "data"}
-    if "data" in part:
-        copied["data"] = part["data"]
-        if isinstance(part["data"], dict) and isinstance(part["data"].get("values"), list):
-            rows = part["data"]["values"]
-            name = "data-" + hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()[:12]
-            data.setdefault(name, _table(rows))
-            copied["data"] = {name: value for name, value in part["data"].items() if name != "values"} | {"name": name}
-    return copied
 
 
 def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:

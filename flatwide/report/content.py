@@ -9,7 +9,6 @@ from flatwide.columns import DONE
 from flatwide.figures.gallery import DOMAINS, GAIN, Figure
 from flatwide.figures.pieces import slug
 from flatwide.report import (
-    advice_table,
     charts,
     facts,
     key_table,
@@ -17,7 +16,6 @@ from flatwide.report import (
     run_table,
     tables,
     terms,
-    transfer_table,
     trend_tables,
 )
 from flatwide.report.key_table import KeyTable
@@ -26,7 +24,7 @@ from flatwide.runs.commands import Command
 if TYPE_CHECKING:
     import pandas as pd
 
-
+_SETTINGS_OF_TABLE = "Settings shared by all runs"
 _MANY_LOOKS = (
     "This study looked at its results several times and stopped when it knew. The verdict above allows for that; the "
     "intervals below do not, so they are too short, and settings that were dropped have fewer seeds."
@@ -108,19 +106,20 @@ def content(
     """
     from importlib import metadata
 
-    runs, rows = split.runs, fields.records(split.runs)
-    units = metrics.units(runs, split.question.metric)
+    runs, rows, metric = split.runs, fields.records(split.runs), split.question.metric
     field_names = facts.config_fields(runs.columns)
     trained = _trained(rows, source)
     varied = facts.varied(trained, field_names)
-    constant = [name for name in field_names if name not in varied]
     base = fields.base_name(runs)
     drawn, data = charts.charts(figures)
-    lead = next((chart for chart in drawn if chart.section in (DOMAINS, GAIN)), None)
-    rest = [chart for chart in drawn if chart is not lead]
-    bodies = [_body(domain, _rows_of(summary, domain), rest, source) for domain in split.domains]
-    key_tables = [item for body in bodies for item in body.tables]
-    sections = [section for body in bodies for section in body.sections]
+    lead = next((chart for chart in drawn if chart.figure.section in (DOMAINS, GAIN)), None)
+    key_tables: list[KeyTable] = []
+    sections: list[Section] = []
+    for domain in split.domains:
+        of_domain = [chart for chart in drawn if chart is not lead and chart.figure.domain == domain.name]
+        minima = measured.find(domain)
+        key_tables += _tables(domain, _rows_of(summary, domain), minima, source)
+        sections += _sections(domain, of_domain, minima)
     answered = short.short(split, others)
     answers = _answers(split, answered)
     if source.verdict:
@@ -136,24 +135,28 @@ def content(
         if table_of_other := _summary(of_other, metrics.units(runs, other.question.metric), base):
             named = {"name": f"summary_{other.question.metric}", "title": f"In short, by {name}"}
             key_tables.insert(0, table_of_other._replace(**named))
-    shown_cautions = _cautions(split, source)
-    labelled_rows = rows if source.has_states else [_without_state(row) for row in rows]
+    objections = cautions.cautions(split, has_states=source.has_states, are_ours=source.are_ours)
+    shown_cautions = cautions.merged(objections, num_parts=sum(bool(part.name) for part in split.parts))
+    if not source.has_states:
+        rows = [row | {"status": facts.NO_METRIC} if row["status"] == "diverged" else row for row in rows]
     aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
-    shown = run_table.run_table(labelled_rows, varied=[*varied, *aside])
-    text = " ".join([*answered.findings, *(text for _, text in answers), *shown_cautions, *varied])
-    text = f"{text} {_text(key_tables, sections)}"
+    shown = run_table.run_table(rows, varied=[*varied, *aside])
+    texts = [*answered.findings, *(text for _, text in answers), *shown_cautions, *varied]
+    texts += [f"{each.title} {each.note}" for each in key_tables]
+    texts += [f"{each.heading} {each.explanation}" for each in sections if each.explanation]
+    texts += [text for each in sections for _, text in each.answers]
+    units = metrics.units(runs, metric)
+    many = len(split.domains) > 1
     return Content(
         version=metadata.version("flatwide"),
-        title=_title(rows, base, source, num_domains=len(split.domains)),
+        title=_title(rows, base or "its base", source, num_domains=len(split.domains)),
         subtitle=_subtitle(rows, varied, source),
         progress=_progress(rows, source),
         short=answered,
         lead=lead,
         summary=_summary(answered, units, base),
         answers=answers,
-        explanation=_explanation(
-            units if len(split.domains) == 1 else metrics.units_of("metric", split.question.metric), base
-        ),
+        explanation=_explanation(metrics.units_of("metric", metric) if many else units, base),
         cautions=shown_cautions,
         sections=sections,
         data=data,
@@ -161,53 +164,45 @@ def content(
         runs=shown,
         commands=facts.recorded(source.commands),
         unrecorded="" if source.is_table else facts.unrecorded(rows, source.commands, earlier=source.earlier_command),
-        **_settings(trained, field_names, constant, source),
-        facts=facts.facts(labelled_rows, num_planned=source.num_planned, identities=source.identities),
+        settings=_settings(trained, field_names, varied, source),
+        settings_heading=_SETTINGS_OF_TABLE if source.is_table else "Config fields that differ from their defaults",
+        facts=facts.facts(rows, num_planned=source.num_planned, identities=source.identities),
         notes=source.notes,
-        terms=terms.terms(text, columns=[column["name"] for column in shown["columns"]], are_ours=source.are_ours),
+        terms=terms.terms(
+            " ".join(texts), columns=[column["name"] for column in shown["columns"]], are_ours=source.are_ours
+        ),
     )
 
 
-class _Body(NamedTuple):
-    """The tables and sections of one domain."""
-
-    tables: list[KeyTable]
-    sections: list[Section]
-
-
-def _body(domain: table.Domain, summary: "pd.DataFrame", drawn: list[charts.Chart], source: Source) -> _Body:
-    """Return the tables and sections of a domain.
-
-    Args:
-      summary: the rows of the domain. drawn: the charts of all domains.
-    """
-    base = domain.base
-    minima = measured.find(domain)
-    lost = "diverged" if source.has_states else facts.NO_METRIC
-    domain_tables = tables.key_tables(domain, summary, base=base or "base", lost=lost)
-    if domain_tables:
-        domain_tables.append(advice_table.advice_table(domain, are_ours=not source.is_table))
-    if domain_tables and domain.question.tune:
-        domain_tables.append(transfer_table.transfer_table(domain))
-    domain_tables = [item for item in domain_tables if item.rows] + measured.key_tables(minima, base=base or "base")
-    domain_charts = [chart for chart in drawn if chart.domain == domain.name]
-    return _Body(
-        tables=[_of_domain(item, domain) for item in domain_tables],
-        sections=_sections(domain_charts, measured.findings(minima, base=base or "its base"), domain.name),
-    )
+def _tables(
+    domain: table.Domain, summary: "pd.DataFrame", minima: measured.MeasuredRuns, source: Source
+) -> list[KeyTable]:
+    """Return the tables of a domain, of whose summary these are the rows."""
+    base, lost = domain.base or "base", "diverged" if source.has_states else facts.NO_METRIC
+    listed = tables.key_tables(domain, summary, base=base, lost=lost, are_ours=not source.is_table)
+    measured_table = measured.measured_table(minima, base=base)
+    listed += [measured_table] if measured_table.rows else []
+    if not domain.name:
+        return listed
+    return [
+        each._replace(
+            name=f"{each.name}_{slug(domain.name)}",
+            title=f"{domain.name}: {each.title}",
+            caption=f"{domain.name}: {each.caption or each.title}",
+        )
+        for each in listed
+    ]
 
 
-def _cautions(split: table.Split, source: Source) -> list[str]:
-    """Return the objections of a careful reader, each once."""
-    objections = cautions.cautions(split, has_states=source.has_states, are_ours=source.are_ours)
-    return cautions.merged(objections, num_parts=sum(bool(part.name) for part in split.parts))
-
-
-def _text(key_tables: list[KeyTable], sections: list[Section]) -> str:
-    """Return the text of tables and sections, which decides the terms to define."""
-    texts = [f"{item.title} {item.note}" for item in key_tables]
-    texts += [f"{section.heading} {section.explanation}" for section in sections if section.explanation]
-    return " ".join(texts + [text for section in sections for _, text in section.answers])
+def _sections(domain: table.Domain, drawn: list[charts.Chart], minima: measured.MeasuredRuns) -> list[Section]:
+    """Group the charts of a domain by heading, in order of first appearance, with the findings of each heading."""
+    findings = measured.findings(minima, base=domain.base or "its base")
+    front = f"{domain.name}: " if domain.name else ""
+    return [
+        Section(front + heading, members, *findings.get(heading, measured.Finding("", [])))
+        for heading in dict.fromkeys(chart.figure.section for chart in drawn)
+        if (members := [chart for chart in drawn if chart.figure.section == heading])
+    ]
 
 
 def _trained(rows: list[dict[str, Any]], source: Source) -> list[dict[str, Any]]:
@@ -230,40 +225,27 @@ def _summary(answered: short.Short, write: metrics.Units, base: str) -> KeyTable
         return None
     cells = [
         [
-            f"{row.num_params:,}",
-            write.value(row.base),
-            write.value(row.sam),
-            write.gain(row.gain),
-            write.interval(row.low, row.high),
-            key_table.rho(row.best_rho),
+            ("parameters", f"{row.num_params:,}"),
+            (f"{base or 'base'}{write.value_unit}", write.value(row.base)),
+            (f"SAM{write.value_unit}", write.value(row.sam)),
+            (f"gain{write.gain_unit}", write.gain(row.gain)),
+            ("joint 95 % interval", write.interval(row.low, row.high)),
+            ("best rho", key_table.number(row.best_rho)),
         ]
         for row in answered.lines[0].rows
     ]
-    arms = [f"{name}{write.value_unit}" for name in (base or "base", "SAM")]
-    return KeyTable(
-        name="summary",
-        title="In short",
-        note="Corrected for the choice of rho; the intervals hold for all widths together.",
-        columns=["parameters", *arms, f"gain{write.gain_unit}", "joint 95 % interval", "best rho"],
-        rows=cells,
-    )
+    note = "Corrected for the choice of rho; the intervals hold for all widths together."
+    return key_table.key_table("summary", cells, title="In short", note=note)
 
 
 def _settings(
-    trained: list[dict[str, Any]], field_names: list[str], constant: list[str], source: Source
-) -> dict[str, Any]:
-    """Return the settings of the runs, if no recorded command shows them."""
+    trained: list[dict[str, Any]], field_names: list[str], varied: list[str], source: Source
+) -> list[tuple[str, str]]:
+    """Return the settings of the runs, if no recorded command shows them: of a table those that all runs share."""
     if not trained or source.commands:
-        return {"settings": [], "settings_heading": ""}
-    if source.is_table:
-        shown = facts.settings(trained, constant, with_defaults=True)
-        return {"settings": shown, "settings_heading": "Settings shared by all runs"}
-    heading = "Config fields that differ from their defaults"
-    return {"settings": facts.settings(trained, field_names), "settings_heading": heading}
-
-
-def _without_state(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"status": facts.NO_METRIC if row["status"] == "diverged" else row["status"]}
+        return []
+    shared = [name for name in field_names if name not in varied or not source.is_table]
+    return facts.settings(trained, shared, with_defaults=source.is_table)
 
 
 def _rows_of(summary: "pd.DataFrame", domain: table.Domain) -> "pd.DataFrame":
@@ -274,19 +256,7 @@ def _rows_of(summary: "pd.DataFrame", domain: table.Domain) -> "pd.DataFrame":
     return rows
 
 
-def _of_domain(item: key_table.KeyTable, domain: table.Domain) -> key_table.KeyTable:
-    """Add the domain to the name and title of a table."""
-    if not domain.name:
-        return item
-    return item._replace(
-        name=f"{item.name}_{slug(domain.name)}",
-        title=f"{domain.name}: {item.title}",
-        caption=f"{domain.name}: {item.caption or item.title}",
-    )
-
-
 def _title(rows: list[dict[str, Any]], base: str, source: Source, *, num_domains: int) -> str:
-    base = base or "its base"
     if source.is_table:
         return f"SAM against {base}: {source.name}"
     if num_domains > 1:
@@ -348,15 +318,3 @@ def _explanation(write: metrics.Units, base: str) -> str:
         f"parameters; the gain is the {metric_name} with SAM minus that with {name} alone, signed so that a positive "
         "gain means that SAM is better."
     )
-
-
-def _sections(drawn_charts: list[charts.Chart], findings: Mapping[str, measured.Finding], domain: str) -> list[Section]:
-    """Group charts by heading, in order of first appearance, with the findings of each heading."""
-    by_heading: dict[str, list[charts.Chart]] = {}
-    for chart in drawn_charts:
-        by_heading.setdefault(chart.section, []).append(chart)
-    no_finding = measured.Finding("", [])
-    front = f"{domain}: " if domain else ""
-    return [
-        Section(front + heading, members, *findings.get(heading, no_finding)) for heading, members in by_heading.items()
-    ]

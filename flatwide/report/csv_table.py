@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ def write_table(
         runs, notes, metric = table, (), metric or "test_metric"
         _check_own(table, table_path.name, metric=metric, choose_by=choose_by, tune=tune)
     else:
-        runs, notes = _mapped(
+        runs, notes = results_table(
             table,
             table_path.name,
             chosen={"width": width, "rho": rho, "seed": seed, "metric": metric},
@@ -114,7 +114,6 @@ def write_table(
         page_path=page_path,
         summary_path=folder / "summary.csv" if formats else None,
         folder=folder,
-        curves=None,
         formats=formats,
         card_path=card_path,
         tell=tell,
@@ -166,11 +165,11 @@ def _check_own(table: Any, name: str, *, metric: str, choose_by: str | None, tun
         raise ValueError(f"{name}: {registry.unknown('tune', unknown_columns[0], settings)}")
 
 
-def _mapped(
+def results_table(
     table: Any,
     name: str,
     *,
-    chosen: dict[str, str | None],
+    chosen: Mapping[str, str | None],
     lower_is_better: bool | None,
     axes: Sequence[str],
     tune: Sequence[str] = (),
@@ -178,56 +177,75 @@ def _mapped(
     pick: str | None = None,
     epoch: str | None = None,
 ) -> tuple["pd.DataFrame", tuple[str, ...]]:
-    """Return a results table, and notes on how the columns were read."""
-    table, left_out = tracked.plain(table, name)
+    """Return the results table of a table from elsewhere, and notes on how its columns were read.
+
+    Args:
+      name: of its file, for messages.
+      chosen: the columns of `write_table` by role; the others are as there.
+    """
+    table, notes = tracked.plain(table, name)
     columns = _columns(table, name, chosen)
     _check_axes(table, name, columns, axes=axes, tune=tune)
-    axes = list(dict.fromkeys((*axes, *tune)))
+    metric, axes = columns["metric"], list(dict.fromkeys((*axes, *tune)))
     table = table.rename(columns={axis: _as_axis(axis) for axis in axes})
     axes = [_as_axis(axis) for axis in axes]
-    lower = bool(_LOWER.search(columns["metric"])) if lower_is_better is None else lower_is_better
-    direction = "lower" if lower else "higher"
+    lower = bool(_LOWER.search(metric)) if lower_is_better is None else lower_is_better
     _check_choice(table, name, columns, choose_by, lower=lower)
-    chosen_column = {} if choose_by is None else {"choose_by": choose_by}
-    table = cells.numbers(table, name, columns | chosen_column)
+    read = columns if choose_by is None else columns | {"choose_by": choose_by}
+    table = cells.numbers(table, name, read)
     notes = [
         f"Read from {name}: the size is the column {columns['width']!r} (called number of parameters below), rho is "
-        f"{columns['rho']!r}, the seed is {columns['seed']!r}; the metric is {columns['metric']!r}, {direction} is "
-        "better.",
-        *left_out,
+        f"{columns['rho']!r}, the seed is {columns['seed']!r}; the metric is {metric!r}, "
+        f"{'lower' if lower else 'higher'} is better.",
+        *notes,
     ]
-    is_accuracy = not lower and "acc" in columns["metric"].lower()
+    is_accuracy = not lower and "acc" in metric.lower()
     if is_accuracy:
-        accuracies, was_percent = cells.fractions(table[columns["metric"]], name)
-        table = table.assign(**{columns["metric"]: accuracies})
+        accuracies, was_percent = cells.fractions(table[metric], name)
+        table = table.assign(**{metric: accuracies})
         notes += ["The accuracy exceeds 1, so it was read as percent."] * was_percent
-        table = _as_fractions(table, name, choose_by)
+        # The other accuracies are read alike: that of chance, and the column that rho is chosen by.
+        also = [column for column in (choose_by or "", "test_chance_metric") if column in table.columns]
+        also = [column for column in also if not _LOWER.search(column) and table[column].dtype.kind in "iuf"]
+        table = table.assign(**{column: cells.fractions(table[column], name)[0] for column in also})
     if choose_by is not None:
         called = "validation loss" if choose_by.endswith("loss") else "validation metric"
         notes.append(f"The best rho is chosen by {choose_by!r} (called {called} below).")
     settings = [column for column in table.columns if column in configs.SCHEMA and column not in columns.values()]
     if pick is not None or epoch is not None:
         settings = [column for column in settings if column not in _LOGGED]
-        table, note = _picked(
-            table, name, columns, by=pick, epoch=epoch, choose_by=choose_by, also=[*axes, *settings], lower=lower
+        score = choose_by or metric
+        is_higher = not lower and not score.endswith("loss")
+        table, note = epochs.pick(
+            table,
+            name,
+            columns,
+            by=pick,
+            epoch=epoch,
+            also=[*axes, *settings],
+            score=score,
+            higher_is_better=is_higher,
         )
         notes.append(note)
-    runs = convert.from_columns(
-        _only_ours(table, used_columns=[*columns.values(), *chosen_column.values(), *axes]),
+    runs: Any = convert.from_columns(
+        _only_ours(table, used_columns=[*read.values(), *axes]),
         size=columns["width"],
         rho=columns["rho"],
         seed=columns["seed"],
-        metric=columns["metric"],
+        metric=metric,
         higher_is_better=not lower,
         choose_by=choose_by,
-        metric_name="accuracy" if is_accuracy else columns["metric"].removeprefix("test_"),
+        metric_name="accuracy" if is_accuracy else metric.removeprefix("test_"),
     )
-    axis_columns = _axis_columns(runs, axes, settings)
-    _refuse_repeats(runs, name, columns, axis_columns)
-    infinite = [
-        axis for axis in axis_columns if math.inf in {abs(v) for v in runs[axis].tolist() if isinstance(v, float)}
-    ]
-    return _set_aside(runs.astype(dict.fromkeys(infinite, str)), axis_columns), tuple(notes)
+    distinct = [column for column in dict.fromkeys((*axes, *settings)) if column in runs.columns]
+    if "model" in distinct and "model" not in axes and runs.groupby("model")["num_params"].nunique().max() <= 1:
+        distinct.remove("model")  # it only names the sizes, such as resnet-32, and not families of several sizes
+    _refuse_repeats(runs, name, columns, distinct)
+    infinite = [name for name in distinct if math.inf in {abs(v) for v in runs[name].tolist() if isinstance(v, float)}]
+    # Hidden from the analysis is what is no setting: a time, for example, would distinguish all runs.
+    understood = {"num_params", "rho", "seed", "run", "problem", COLLAPSED, *RESULT_FIELDS, *distinct}
+    others = [name for name in runs.columns if name not in understood and not name.startswith(f"{fields.ASIDE}.")]
+    return runs.astype(dict.fromkeys(infinite, str)).rename(columns=_aside(others)), tuple(notes)
 
 
 def _check_axes(table: Any, name: str, columns: dict[str, str], *, axes: Sequence[str], tune: Sequence[str]) -> None:
@@ -235,7 +253,7 @@ def _check_axes(table: Any, name: str, columns: dict[str, str], *, axes: Sequenc
     for flag, names in (("axes", axes), ("tune", tune)):
         if missing := [axis for axis in names if axis not in table.columns]:
             always = " (rho is always tuned for SAM)" if missing[0] == "rho" and flag == "tune" else ""
-            raise ValueError(f"--{flag}={missing[0]}: {name} has no such column{always}; {_listed(table)}.")
+            raise ValueError(f"--{flag}={missing[0]}: {name} has no such column{always}; {cells.listed(table)}.")
     for axis in (*axes, *tune):
         if axis != _as_axis(axis) and _as_axis(axis) in table.columns:
             raise ValueError(
@@ -247,14 +265,14 @@ def _check_axes(table: Any, name: str, columns: dict[str, str], *, axes: Sequenc
         raise ValueError(f"--tune={column}: this column is already the {role}{hint}. Name a setting of both arms.")
 
 
-def _check_tried(runs: "pd.DataFrame", name: str, tune: Sequence[str]) -> None:
+def _check_tried(runs: Any, name: str, tune: Sequence[str]) -> None:
     """Raise ValueError for a tuned column without a value in a run, or with a single value in an arm."""
     for column in tune:
-        empty = [row for row, is_empty in zip(runs.index, runs[column].isna(), strict=True) if is_empty]
-        if empty:
+        empty = runs[column].isna().to_numpy().nonzero()[0]
+        if len(empty):
             raise ValueError(
-                f"{name}, row {empty[0] + 1} below the header: the column {column!r} is empty; every run needs a value "
-                "of a tuned column. Fill it in, or remove the row."
+                f"{cells.where(runs[column], empty[0], name)} is empty; every run needs a value of a tuned column. "
+                "Fill it in, or remove the row."
             )
         for arm, is_sam in (("base", False), ("SAM", True)):
             values = list(dict.fromkeys(runs.loc[(runs["rho"] > 0) == is_sam, column]))
@@ -270,20 +288,12 @@ def _as_axis(column: str) -> str:
     return column.replace(".", "_")
 
 
-def _axis_columns(runs: Any, axes: Sequence[str], settings: Sequence[str]) -> list[str]:
-    """Return the columns of a results table that distinguish runs besides size, rho and seed."""
-    columns = [column for column in dict.fromkeys((*axes, *settings)) if column in runs.columns]
-    if "model" in columns and "model" not in axes and _names_sizes(runs):
-        columns.remove("model")
-    return columns
-
-
 def _check_choice(table: Any, name: str, columns: dict[str, str], choose_by: str | None, *, lower: bool) -> None:
     """Raise ValueError for a column to choose by that is missing, has another role, or has the other direction."""
     if choose_by is None:
         return
     if choose_by not in table.columns:
-        raise ValueError(f"--choose_by={choose_by}: {name} has no such column; {_listed(table)}.")
+        raise ValueError(f"--choose_by={choose_by}: {name} has no such column; {cells.listed(table)}.")
     if taken := [role for role, column in columns.items() if column == choose_by]:
         hint = ", which is the default to choose by" if taken == ["metric"] else ""
         raise ValueError(f"--choose_by={choose_by}: this column is already the {taken[0]}{hint}. Name another column.")
@@ -293,39 +303,6 @@ def _check_choice(table: Any, name: str, columns: dict[str, str], choose_by: str
             f"--choose_by={choose_by}: its name suggests that {their_direction} is better, but for the metric "
             f"{columns['metric']!r} {metric_direction} is better. Expected a column with the same direction, or a loss."
         )
-
-
-def _picked(
-    table: Any,
-    name: str,
-    columns: dict[str, str],
-    *,
-    by: str | None,
-    epoch: str | None,
-    choose_by: str | None,
-    also: Sequence[str],
-    lower: bool,
-) -> tuple["pd.DataFrame", str]:
-    """Return the row at which each run is scored, and a note on which it is.
-
-    Args:
-      also: columns besides size, rho and seed that distinguish runs. lower: whether a lower metric is better.
-    """
-    epoch = _epoch_column(table, name, epoch)
-    score = choose_by or columns["metric"]
-    scored = epochs.pick(
-        table,
-        name,
-        by=by or "",
-        epoch=epoch,
-        runs=list(dict.fromkeys([columns["width"], columns["rho"], columns["seed"], *also])),
-        metric=columns["metric"],
-        score=score,
-        higher_is_better=not lower and not score.endswith("loss"),
-    )
-    where = "its last row" if by == epochs.LAST else f"the row where its {score!r} is best"
-    order = f"With the rows of each run in the order of {epoch!r}"
-    return scored, f"{order}, a run is scored at {where}; a run without a metric in its last row has diverged."
 
 
 def _refuse_repeats(runs: Any, name: str, columns: dict[str, str], axis_columns: Sequence[str]) -> None:
@@ -347,56 +324,29 @@ def _refuse_repeats(runs: Any, name: str, columns: dict[str, str], axis_columns:
     )
 
 
-def _as_fractions(table: Any, name: str, choose_by: str | None) -> "pd.DataFrame":
-    """Convert the other accuracies like the metric: that of chance, and the column that rho is chosen by."""
-    named = ["test_chance_metric"] if choose_by is None else [choose_by, "test_chance_metric"]
-    also = [column for column in named if column in table.columns]
-    also = [column for column in also if not _LOWER.search(column) and table[column].dtype.kind in "iuf"]
-    return table.assign(**{column: cells.fractions(table[column], name)[0] for column in also})
-
-
-def _epoch_column(table: Any, name: str, epoch: str | None) -> str:
-    """Return the column that orders the rows of a run."""
-    if epoch is None:
-        plain = {str(column).lower(): str(column) for column in table.columns}
-        epoch = next((plain[guess] for guess in epochs.NAMES if guess in plain), None)
-        if epoch is None:
-            raise ValueError(f"{name}: which column numbers the evaluations? Name it with --epoch=; {_listed(table)}.")
-    if epoch not in table.columns:
-        raise ValueError(f"--epoch={epoch}: {name} has no such column; {_listed(table)}.")
-    return epoch
-
-
-def _names_sizes(runs: Any) -> bool:
-    """Whether the column `model` only names the sizes, such as resnet-32, and not families of several sizes."""
-    return bool((runs.groupby("model")["num_params"].nunique() <= 1).all())
-
-
-def _columns(table: Any, name: str, chosen: dict[str, str | None]) -> dict[str, str]:
+def _columns(table: Any, name: str, chosen: Mapping[str, str | None]) -> dict[str, str]:
     """Return the names of the four columns by role.
 
     Raises: ValueError that lists every column not found.
     """
     plain = {re.sub(r"[^a-z0-9]", "", str(column).lower()): str(column) for column in table.columns}
     columns, faults = {}, []
-    for role, column in chosen.items():
-        if column is not None:
-            if column not in table.columns:
-                faults.append(f"--{role}={column}: {name} has no such column; {_listed(table)}.")
-            columns[role] = column
+    for role, asked in chosen.items():
+        guesses = (plain.get(guess.replace("_", "")) for guess in _NAMES[role])
+        column = next(filter(None, guesses), None) if asked is None else asked
+        if column is None:
+            faults.append(f"{name}: which column is the {role}? Name it with --{role}=; {cells.listed(table)}.")
             continue
-        guess = next((plain[key] for key in (n.replace("_", "") for n in _NAMES[role]) if key in plain), None)
-        if guess is None:
-            faults.append(f"{name}: which column is the {role}? Name it with --{role}=; {_listed(table)}.")
-        else:
-            columns[role] = guess
+        columns[role] = column
+        if column not in table.columns:
+            faults.append(f"--{role}={column}: {name} has no such column; {cells.listed(table)}.")
     named = {column: role for role, column in reversed(columns.items())}
     for role, column in columns.items():
         if named[column] != role:
             first = named[column]
             faults.append(
                 f"{name}: the column {column!r} would be both the {first} and the {role}; name another with "
-                f"--{first}= or --{role}=; {_listed(table)}."
+                f"--{first}= or --{role}=; {cells.listed(table)}."
             )
     if faults:
         raise ValueError("\n".join(faults))
@@ -419,15 +369,8 @@ def _only_ours(table: Any, *, used_columns: Sequence[str]) -> "pd.DataFrame":
         return name not in RESULT_FIELDS or name in _TEXTS or column.dtype.kind in "iuf"
 
     others = [name for name in table.columns if name not in used_columns and not is_ours(name)]
-    return table.rename(columns={name: f"{fields.ASIDE}.{name}" for name in others})
+    return table.rename(columns=_aside(others))
 
 
-def _set_aside(runs: "pd.DataFrame", axis_columns: Sequence[str]) -> "pd.DataFrame":
-    """Hide columns that are not settings from the analysis: a time, for example, would distinguish all runs."""
-    understood = {"num_params", "rho", "seed", "run", "problem", COLLAPSED, *RESULT_FIELDS, *axis_columns}
-    others = [name for name in runs.columns if name not in understood and not name.startswith(f"{fields.ASIDE}.")]
-    return runs.rename(columns={name: f"{fields.ASIDE}.{name}" for name in others})
-
-
-def _listed(table: "pd.DataFrame") -> str:
-    return f"its columns are {', '.join(map(str, table.columns))}"
+def _aside(names: Iterable[str]) -> dict[str, str]:
+    return {name: f"{fields.ASIDE}.{name}" for name in names}

@@ -1,6 +1,6 @@
 """Output files of a report: the page, the summary, and figures and tables in formats for papers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from flatwide import registry
 from flatwide.analysis import fields, table
 from flatwide.answers import short
 from flatwide.figures import rendering, save
-from flatwide.figures.collection import every_figure
+from flatwide.figures.gallery import every_figure
 from flatwide.figures.tables import to_csv
 from flatwide.report import card, charts, latex, output, page
 from flatwide.report.content import Source, content
@@ -34,21 +34,19 @@ def export(
     page_path: Path,
     summary_path: Path | None,
     folder: Path,
-    curves: Mapping[str, list[dict[str, Any]]] | None,
-    series: Mapping[str, list[dict[str, Any]]] | None = None,
-    arrays: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     formats: Sequence[str],
     card_path: Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
+    **sources: Any,
 ) -> Path:
     """Write the page, the summary, and figures and tables in the given formats in `folder`.
 
     Args:
       others: of the same table for further metrics, which have their answers on the page.
-      curves, series, arrays: as for `figures.gallery.gallery`.
       card_path: of the verdict card, an SVG or a PNG; None writes none.
       tell: called with the short answer, as text for a terminal, and with what the table lacks, after all
         files are written.
+      sources: `curves`, `series` and `arrays` of `figures.gallery.gallery`.
     Raises: ValueError for an unknown format, a missing column, or a file in the way that flatwide did not write.
     """
     from flatwide.analysis.summary import summary
@@ -56,20 +54,18 @@ def export(
     if unknown_formats := [name for name in formats if name not in FORMATS]:
         raise ValueError(registry.unknown("format", unknown_formats[0], FORMATS))
     summed = summary(split)
-    sources: dict[str, Any] = {"curves": curves, "series": series, "arrays": arrays, "are_ours": source.are_ours}
-    drawn = every_figure(split, interactive=True, **sources)
+    drawn = every_figure(split, interactive=True, are_ours=source.are_ours, **sources)
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]
     library, problem = _library() if figures else ("", "")
     source = source._replace(notes=(*source.notes, *([problem] if problem else ())))
     page_content = content(split, summed, figures, source, others)
-    output.write_page(page_path, page.render(page_content, library=library))
+    output.check_page(page_path)
+    write_atomically(page_path, page.render(page_content, library=library))
     if summary_path:
         write_atomically(summary_path, to_csv(summed))
-    images = [name for name in formats if name in save.FORMATS]
-    pictures = [
-        save.Picture(charts.still(spec), folder / figure.name, figure.data) for figure, spec in figures if images
-    ]
-    save.save_all(pictures, formats=() if problem else images)
+    if images := [name for name in formats if name in save.FORMATS]:
+        pictures = [save.Picture(charts.still(spec), folder / figure.name, figure.data) for figure, spec in figures]
+        save.save_all(pictures, formats=() if problem else images)
     if card_path:
         card.write(card_path, split, page_content.short.lines, source, figures)
     if "latex" in formats:

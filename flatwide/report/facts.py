@@ -75,20 +75,15 @@ def settings(runs: list[Run], names: Iterable[str], *, with_defaults: bool = Fal
     """
     listed = []
     for name in names:
-        values = list(dict.fromkeys(run[name] for run in runs if name in run))
-        if len(values) > 1:
-            values = list(dict.fromkeys(run[name] for run in runs if _is_read(run, name)))
-        if not values or not any(_is_read(run, name) for run in runs):
-            continue
-        if with_defaults or name not in configs.SCHEMA or values != [_in_table(configs.SCHEMA[name].default)]:
+        values = list(dict.fromkeys(run[name] for run in runs if _is_read(run, name)))
+        default = configs.SCHEMA[name].default if name in configs.SCHEMA else ...
+        if values and (
+            with_defaults or values != [tuple_text(default) if isinstance(default, list | tuple) else default]
+        ):
             more = f", … ({len(values):,} values)" if len(values) > _MOST_VALUES else ""
             texts = [str(width_text(value) if name in fields.SHAPES else value) for value in values[:_MOST_VALUES]]
             listed.append((name, ", ".join(texts) + more))
     return listed
-
-
-def _in_table(value: Any) -> Any:
-    return tuple_text(value) if isinstance(value, list | tuple) else value
 
 
 def facts(
@@ -132,29 +127,25 @@ def _time(runs: list[Run]) -> str:
     text = f"{duration_text(sum(spent))} of training, summed over {runs_text(len(spent))}"
     began = [run["started"] for run in runs if run.get("started")]
     ended = [run["finished"] for run in runs if run.get("finished")]
-    return f"{text}; from {_moment(min(began))} to {_moment(max(ended))}" if began and ended else text
-
-
-def _moment(text: str) -> str:
-    """Return an ISO 8601 time in UTC to the minute."""
-    return f"{text[:16].replace('T', ' ')} UTC"
+    if not (began and ended):
+        return text
+    first, last = (f"{moment[:16].replace('T', ' ')} UTC" for moment in (min(began), max(ended)))  # of ISO 8601 times
+    return f"{text}; from {first} to {last}"
 
 
 def _machine(runs: list[Run]) -> str:
     done = [run for run in runs if run["status"] in DONE and run.get("device")]
-    kinds = Counter(
+    kinds = (
         f"{run['num_devices']} × {run['device']}, {run['threads']} CPU thread{'s' if run['threads'] != 1 else ''}, "
         f"{'64' if run.get('x64') else '32'}-bit numbers"
         for run in done
     )
-    if len(kinds) == 1:
-        return next(iter(kinds))
-    return "; ".join(f"{kind} ({runs_text(number)})" for kind, number in kinds.most_common())
+    return _several(kinds, "; ")
 
 
-def _several(values: Iterable[Any]) -> str:
+def _several(values: Iterable[Any], separator: str = ", ") -> str:
     """Return the values of a column; if there are several, with their numbers of runs."""
     counter = Counter(str(value) for value in values if value is not None)
     if len(counter) <= 1:
         return "".join(counter)
-    return ", ".join(f"{value} ({runs_text(number)})" for value, number in counter.most_common())
+    return separator.join(f"{value} ({runs_text(number)})" for value, number in counter.most_common())

@@ -45,12 +45,14 @@ def table(key_table: KeyTable) -> str:
     """
     note = textwrap.wrap(key_table.note, 100, initial_indent="% ", subsequent_indent="% ")
     heads = [_head(name) for name in key_table.columns]
+    caption = key_table.caption or key_table.title
+    caption += "" if caption.endswith(("?", ".", "!")) else "."
     return "\n".join(
         [
             *note,
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_text(_sentence(key_table.caption or key_table.title))}}}",
+            rf"\caption{{{_text(caption)}}}",
             rf"\label{{tab:{key_table.name}}}",
             r"\footnotesize",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
@@ -87,10 +89,6 @@ def _head(name: str) -> str:
 
 def _row(cells: list[str]) -> str:
     return " & ".join(cells) + r" \\"
-
-
-def _sentence(title: str) -> str:
-    return title if title.endswith(("?", ".", "!")) else f"{title}."
 
 
 def _text(text: str) -> str:

@@ -8,7 +8,7 @@ from flatwide.analysis import fields, measured, quantities, table
 from flatwide.analysis.measured import RATIO, Measured
 from flatwide.answers import measured as in_words
 from flatwide.catalogue.entries import SECTIONS, Quantity
-from flatwide.report import front, key_table
+from flatwide.report import key_table
 
 _MOST_PARTS = 6  # with separate sentences
 _MOST_ROWS = 300
@@ -101,8 +101,8 @@ def _basis(arranged: MeasuredRuns, of_section: list[Quantity]) -> str:
     return f"{text}. The ρ of SAM is chosen by the {arranged.domain.chosen_by.replace('_', ' ')}, not by flatness."
 
 
-def key_tables(arranged: MeasuredRuns, *, base: str) -> list[key_table.KeyTable]:
-    """Make the table of measurements by width; only the headline quantities if it would be too long.
+def measured_table(arranged: MeasuredRuns, *, base: str) -> key_table.KeyTable:
+    """Return the table of measurements by width; only the headline quantities if it would be too long.
 
     Args:
       base: name of the base optimizer.
@@ -111,52 +111,40 @@ def key_tables(arranged: MeasuredRuns, *, base: str) -> list[key_table.KeyTable]
     shown = arranged.quantities
     if len(shown) * widths_seen > _MOST_ROWS:
         shown = quantities.headlines(shown)
-    first_columns = front.front_of(
+    front = key_table.front_of(
         [part.part.values | {"num_params": width.num_params} for part in arranged.parts for width in part.part.widths],
         fields.records(arranged.domain.runs, [*fields.SHAPES, "num_params", *arranged.domain.axes]),
         arranged.domain.axes,
     )
-    rows = []
-    for part in arranged.parts:
-        for quantity in shown:
-            for row in measured.rows(part.values[quantity.name], quantity):
-                if row["num_seeds"]:
-                    rows.append(_row(quantity, part.part.values | row, first_columns))
-    note = (
-        f"Means over the seeds with both runs, {base} and SAM at its best ρ. Quantities that are positive throughout "
-        "have geometric means and are compared by ratio, others by difference; intervals are 95 % t intervals, for "
-        "ratios on the mean logarithm."
-    )
-    columns = [
-        "measured",
-        *first_columns.columns,
-        base,
-        "SAM",
-        "compared by",
-        "SAM against it",
-        "95 % interval",
-        "seeds",
+    cells = [
+        _cells(quantity, row, front(part.part.values | row), base)
+        for part in arranged.parts
+        for quantity in shown
+        for row in measured.rows(part.values[quantity.name], quantity)
+        if row["num_seeds"]
     ]
-    return (
-        [
-            key_table.KeyTable(
-                name="measured_table", title="Measurements at each width", note=note, columns=columns, rows=rows
-            )
-        ]
-        if rows
-        else []
+    return key_table.key_table(
+        "measured_table",
+        cells,
+        title="Measurements at each width",
+        note=f"Means over the seeds with both runs, {base} and SAM at its best ρ. Quantities that are positive "
+        "throughout have geometric means and are compared by ratio, others by difference; intervals are 95 % t "
+        "intervals, for ratios on the mean logarithm.",
     )
 
 
-def _row(quantity: Quantity, row: dict[str, Any], first_columns: front.Front) -> list[str]:
-    sign = "" if row["comparison"] == RATIO else "+"
-    words = "ratio" if row["comparison"] == RATIO else "difference"
-    ends = "–"
-    if math.isfinite(row["low"]):
-        ends = f"{row['low']:{sign}.3g} to {row['high']:{sign}.3g}"
-    effect = f"{row['effect']:{sign}.3g}"
-    numbers = [f"{row['base']:.4g}", f"{row['sam']:.4g}", words, effect, ends, f"{row['num_seeds']}"]
+def _cells(quantity: Quantity, row: dict[str, Any], front: key_table.Cells, base: str) -> key_table.Cells:
+    sign, words = ("", "ratio") if row["comparison"] == RATIO else ("+", "difference")
     named = quantity.symbol and quantity.symbol not in quantity.title.split()
-    measured = f"{quantity.title}, {quantity.symbol}" if named else quantity.title
-    unit = f" ({quantity.unit})" if quantity.unit else ""
-    return [measured + unit, *first_columns.cells(row), *numbers]
+    title = f"{quantity.title}, {quantity.symbol}" if named else quantity.title
+    ends = f"{row['low']:{sign}.3g} to {row['high']:{sign}.3g}" if math.isfinite(row["low"]) else "–"
+    return [
+        ("measured", title + (f" ({quantity.unit})" if quantity.unit else "")),
+        *front,
+        (base, f"{row['base']:.4g}"),
+        ("SAM", f"{row['sam']:.4g}"),
+        ("compared by", words),
+        ("SAM against it", f"{row['effect']:{sign}.3g}"),
+        ("95 % interval", ends),
+        ("seeds", f"{row['num_seeds']}"),
+    ]

@@ -1,23 +1,13 @@
-"""Writing of report files, never over files that flatwide did not write."""
+"""Places of report files, never those of files that flatwide did not write."""
 
 from pathlib import Path
 
 from flatwide import registry
 from flatwide.runs import disk
-from flatwide.runs.directory import write_atomically
 
 MARKER = '<meta name="generator" content="flatwide'
 _MOST_FOLDERS = 100  # in a path; creating a thousand nested folders exceeds Python's recursion limit
 _FOLDER_MARKER = ".flatwide"
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write a page, atomically.
-
-    Raises: as `check_page`.
-    """
-    check_page(path)
-    write_atomically(path, page)
 
 
 def check_page(path: Path) -> None:

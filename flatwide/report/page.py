@@ -1,7 +1,6 @@
 """Rendering of text, tables and charts as one self-contained HTML file."""
 
 import json
-from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -30,7 +29,7 @@ def render(content: Content, *, library: str = "") -> str:
         *([content.lead] if content.lead else []),
         *(chart for section in content.sections for chart in section.charts),
     ]
-    specs = {chart.name: chart.spec for chart in shown if library}
+    specs = {chart.figure.name: chart.spec for chart in shown if library}
     return template.render(
         content=content,
         style=Markup(_file("style.css") + charts.dark_rules(shown)),
@@ -43,18 +42,9 @@ def render(content: Content, *, library: str = "") -> str:
 
 def _script_json(value: Any) -> str:
     """Return JSON that is safe inside a script element: no text in it can end the element."""
-    text = json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    # Numbers of NumPy are the only values that JSON does not know.
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=lambda n: n.item())
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
 
 
 def _script(text: str) -> str:

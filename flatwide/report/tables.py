@@ -1,25 +1,34 @@
 """The tables of a domain, formatted from the tables of the analysis."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flatwide import paper
 from flatwide.analysis import comparisons, fields, interpolation, table
 from flatwide.analysis.metrics import Units
-from flatwide.report import paper_tables, trend_tables
-from flatwide.report.front import Front, front_of
-from flatwide.report.key_table import KeyTable, Row, is_missing, rho
+from flatwide.report import paper_tables, setting_tables, trend_tables
+from flatwide.report.key_table import Front, KeyTable, Row, front_of, is_missing, key_table, number
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_ARMS = (("base", "base"), ("SAM", "sam"))
+_EDGES = {
+    "low": "smallest of the grid",
+    "high": "largest of the grid",
+    "low and high": "smallest and largest of the grid",
+}
 
-def key_tables(domain: table.Domain, summary: "pd.DataFrame", *, base: str, lost: str = "diverged") -> list[KeyTable]:
+
+def key_tables(
+    domain: table.Domain, summary: "pd.DataFrame", *, base: str, lost: str = "diverged", are_ours: bool = True
+) -> list[KeyTable]:
     """Return the tables of a domain.
 
     Args:
       summary: its rows, from `analysis.summary.summary`.
       base: name of the base optimizer.
       lost: label of runs whose status is diverged.
+      are_ours: whether flatwide trained the runs.
     """
     summary_rows = fields.records(summary) if len(summary) else []
     rows = [row for row in summary_rows if row["row"] == "width"]
@@ -28,95 +37,75 @@ def key_tables(domain: table.Domain, summary: "pd.DataFrame", *, base: str, lost
     all_runs = fields.records(domain.runs, [*fields.SHAPES, "num_params"])
     write, metric = domain.units, domain.question.metric
     front = front_of(rows, all_runs, domain.axes)
-    key_tables_ = [_gain(rows, front, write, base, lost), _rho(rows, front, write)]
-    tuned_rows = [row for row in summary_rows if row["row"] == "tuned"]
-    axes = [name for name in domain.axes if any(not is_missing(row.get(name)) for row in tuned_rows)]
-    key_tables_ += [_tuned(tuned_rows, front_of(tuned_rows, all_runs, axes), write, base)] if tuned_rows else []
-    if any(not is_missing(row.get("equal_compute_gain")) for row in rows):
-        key_tables_.append(
-            paper_tables.equal_compute(rows, front, write, fields.records(paper.equal_compute_beside(domain.runs)))
-        )
-    key_tables_ += [_fit(rows, front)] if any("base_train_loss" in row for row in rows) else []
-    key_tables_.append(paper_tables.beside(domain.parts, front, write, metric=metric, base=base))
-    key_tables_.append(paper_tables.by_rho(domain.parts, front, write, metric=metric))
-    key_tables_.append(trend_tables.growth(domain.parts, front, write))
-    key_tables_.append(trend_tables.slopes(domain.parts, write))
-    return [item for item in key_tables_ if item.rows]
+    tuned = [row for row in summary_rows if row["row"] == "tuned"]
+    axes = [name for name in domain.axes if any(not is_missing(row.get(name)) for row in tuned)]
+    listed = [
+        _gain(rows, front, write, base, lost),
+        _rho(rows, front),
+        _tuned(tuned, front_of(tuned, all_runs, axes), write, base),
+        paper_tables.equal_compute(rows, front, write, fields.records(paper.equal_compute_beside(domain.runs))),
+        _fit(rows if any("base_train_loss" in row for row in rows) else [], front),
+        paper_tables.beside(domain.parts, front, write, metric=metric, base=base),
+        paper_tables.by_rho(domain.parts, front, write, metric=metric),
+        trend_tables.growth(domain.parts, front, write),
+        trend_tables.slopes(domain.parts, write),
+        setting_tables.advised(domain, are_ours=are_ours),
+        setting_tables.transferred(domain),
+    ]
+    return [each for each in listed if each.rows]
 
 
 def _gain(rows: list[Row], front: Front, write: Units, base: str, lost: str) -> KeyTable:
-    columns = [
-        f"{base}{write.value_unit}",
-        f"SAM{write.value_unit}",
-        f"gain{write.gain_unit}",
-        "standard error",
-        "corrected gain",
-        "95 % interval",
-        "selection bias",
-        "seeds",
-    ]
-    columns += [lost, "collapsed"]
     cells = [
         [
-            *front.cells(row),
-            write.value(row["base"]),
-            write.value(row["sam"]),
-            write.gain(row["gain"]),
-            write.value(row["standard_error"]),
-            write.gain(row["corrected_gain"]),
-            write.interval(row["corrected_low"], row["corrected_high"]),
-            write.gain(row["selection_bias"]),
-            str(int(row["num_seeds"])),
-            str(int(row["num_diverged"])),
-            str(int(row["num_collapsed"])),
+            *front(row),
+            (f"{base}{write.value_unit}", write.value(row["base"])),
+            (f"SAM{write.value_unit}", write.value(row["sam"])),
+            (f"gain{write.gain_unit}", write.gain(row["gain"])),
+            ("standard error", write.value(row["standard_error"])),
+            ("corrected gain", write.gain(row["corrected_gain"])),
+            ("95 % interval", write.interval(row["corrected_low"], row["corrected_high"])),
+            ("selection bias", write.gain(row["selection_bias"])),
+            ("seeds", f"{row['num_seeds']:.0f}"),
+            (lost, f"{row['num_diverged']:.0f}"),
+            ("collapsed", f"{row['num_collapsed']:.0f}"),
         ]
         for row in rows
     ]
-    note = (
-        f"Means over seeds of the {write.title}. The gain{write.gain_unit} is at the best rho of all seeds, which is "
-        "optimistically biased; the corrected gain scores each seed at the rho that the other seeds choose, and its "
-        "interval accounts for the choice. Runs that collapsed to chance are included."
-    )
-    return KeyTable(
-        name="gain_by_width_table",
+    return key_table(
+        "gain_by_width_table",
+        cells,
         title="The gain at each width",
         caption=f"Gain of SAM over {base} at each width",
-        note=note,
-        columns=[*front.columns, *columns],
-        rows=cells,
+        note=f"Means over seeds of the {write.title}. The gain{write.gain_unit} is at the best rho of all seeds, which "
+        "is optimistically biased; the corrected gain scores each seed at the rho that the other seeds choose, and its "
+        "interval accounts for the choice. Runs that collapsed to chance are included.",
     )
 
 
-def _rho(rows: list[Row], front: Front, write: Units) -> KeyTable:
-    edges = {
-        "low": "smallest of the grid",
-        "high": "largest of the grid",
-        "low and high": "smallest and largest of the grid",
-    }
+def _rho(rows: list[Row], front: Front) -> KeyTable:
     cells = [
         [
-            *front.cells(row),
-            rho(row["best_rho"]),
-            "–" if is_missing(row["best_rho_low"]) else f"{row['best_rho_low']:g} to {row['best_rho_high']:g}",
-            str(row["best_rho_set"] or "–").replace(" ", ", "),
-            str(int(row["num_rhos"])),
-            edges.get(str(row["at_grid_edge"]), ""),
+            *front(row),
+            ("best rho", number(row["best_rho"])),
+            (
+                "95 % interval",
+                "–" if is_missing(row["best_rho_low"]) else f"{row['best_rho_low']:g} to {row['best_rho_high']:g}",
+            ),
+            ("statistically indistinguishable rhos", str(row["best_rho_set"] or "–").replace(" ", ", ")),
+            ("rhos compared", f"{row['num_rhos']:.0f}"),
+            ("at a grid edge", _EDGES.get(str(row["at_grid_edge"]), "")),
         ]
         for row in rows
     ]
     chosen = " and ".join(dict.fromkeys(str(row["chosen_by"]).replace("_", " ") for row in rows))
-    note = (
-        f"The best rho of the grid by the {chosen}, and a 95 % confidence set: every rho that no other rho is "
-        "significantly better than. If the best rho is at an edge of the grid, a better one may lie outside."
-    )
-    columns = [*front.columns, "best rho", "95 % interval", "statistically indistinguishable rhos", "rhos compared"]
-    return KeyTable(
-        name="best_rho_table",
+    return key_table(
+        "best_rho_table",
+        cells,
         title="Which rho for my width?",
         caption="Best ρ at each width, with a 95 % confidence set",
-        note=note,
-        columns=[*columns, "at a grid edge"],
-        rows=cells,
+        note=f"The best rho of the grid by the {chosen}, and a 95 % confidence set: every rho that no other rho is "
+        "significantly better than. If the best rho is at an edge of the grid, a better one may lie outside.",
     )
 
 
@@ -131,68 +120,45 @@ def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
     }
     cells = [
         [
-            *front.cells(row),
-            words[row["comparison"]],
-            write.value(row["base"]),
-            write.value(row["sam"]),
-            row["base_choice"] + (" *" if row["base_at_edge"] else ""),
-            row["sam_choice"] + (" *" if row["sam_at_edge"] else ""),
-            write.gain(row["tuned_gain"]),
-            write.interval(row["tuned_low"], row["tuned_high"]),
-            f"{int(row['num_base_cells'])}, {int(row['num_sam_cells'])}",
-            str(int(row["num_seeds"])),
+            *front(row),
+            ("compared", words[row["comparison"]]),
+            (f"{base}{write.value_unit}", write.value(row["base"])),
+            (f"SAM{write.value_unit}", write.value(row["sam"])),
+            (f"choice of {base}", row["base_choice"] + (" *" if row["base_at_edge"] else "")),
+            ("choice of SAM", row["sam_choice"] + (" *" if row["sam_at_edge"] else "")),
+            (f"gain{write.gain_unit}", write.gain(row["tuned_gain"])),
+            ("95 % interval", write.interval(row["tuned_low"], row["tuned_high"])),
+            (f"settings of {base}, SAM", f"{row['num_base_cells']:.0f}, {row['num_sam_cells']:.0f}"),
+            ("seeds", f"{row['num_seeds']:.0f}"),
         ]
         for row in rows
     ]
-    note = (
-        "In both arms each seed is scored at the settings that the other seeds choose. The choices shown are those of "
-        "all seeds; a star marks a choice at an edge of its grid, so that a better one may lie outside. The 95 % "
-        "intervals account for both choices."
-    )
-    columns = [
-        *front.columns,
-        "compared",
-        f"{base}{write.value_unit}",
-        f"SAM{write.value_unit}",
-        f"choice of {base}",
-        "choice of SAM",
-    ]
-    columns += [f"gain{write.gain_unit}", "95 % interval", f"settings of {base}, SAM", "seeds"]
-    return KeyTable(
-        name="tuned_gain",
+    return key_table(
+        "tuned_gain",
+        cells,
         title="Fair comparison: each arm at its own settings",
         caption="Gain of SAM with each arm at its own settings",
-        note=note,
-        columns=columns,
-        rows=cells,
+        note="In both arms each seed is scored at the settings that the other seeds choose. The choices shown are "
+        "those of all seeds; a star marks a choice at an edge of its grid, so that a better one may lie outside. The "
+        "95 % intervals account for both choices.",
     )
 
 
 def _fit(rows: list[Row], front: Front) -> KeyTable:
-    def share(value: Any) -> str:
-        return "–" if is_missing(value) else f"{100 * value:.0f} %"
-
-    def loss(value: Any) -> str:
-        return "–" if is_missing(value) else f"{value:.3g}"
-
     cells = [
-        [
-            *front.cells(row),
-            *(loss(row.get(f"{arm}_train_loss")) for arm in ("base", "sam")),
-            *(share(row.get(f"{arm}_interpolates")) for arm in ("base", "sam")),
+        front(row)
+        + [(f"{name} training loss", number(row.get(f"{arm}_train_loss"), ".3g")) for name, arm in _ARMS]
+        + [
+            (f"{name} seeds that interpolate", number(row.get(f"{arm}_interpolates"), ".0%").replace("%", " %"))
+            for name, arm in _ARMS
         ]
         for row in rows
     ]
-    note = (
-        "A network interpolates if it fits at least 99.9 % of its training labels or, if the metric is not a fraction, "
-        f"has a training loss of at most {interpolation.LOSS_NEEDED:g}. SAM is at its best rho."
-    )
-    columns = ["base training loss", "SAM training loss", "base seeds that interpolate", "SAM seeds that interpolate"]
-    return KeyTable(
-        name="interpolation_table",
+    return key_table(
+        "interpolation_table",
+        cells,
         title="Where the networks interpolate the training labels",
         caption="Training loss, and share of seeds that interpolate the training labels",
-        note=note,
-        columns=front.columns + columns,
-        rows=cells,
+        note="A network interpolates if it fits at least 99.9 % of its training labels or, if the metric is not a "
+        f"fraction, has a training loss of at most {interpolation.LOSS_NEEDED:g}. SAM is at its best rho.",
     )

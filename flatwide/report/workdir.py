@@ -106,14 +106,12 @@ def write(
 
 def _check_columns(runs: "pd.DataFrame", *, metrics: Sequence[str], choose_by: str | None, tune: Sequence[str]) -> None:
     """Raise ValueError for a column that is missing or cannot have its role."""
-    known = [name for name in runs.columns if is_metric(name)]
-    for flag, column in (*(("--metric", metric) for metric in metrics), ("--choose_by", choose_by)):
+    known_metrics, settings = list(filter(is_metric, runs.columns)), list(filter(fields.is_config, runs.columns))
+    named = [*(("--metric", metric, known_metrics) for metric in metrics), ("--choose_by", choose_by, known_metrics)]
+    for flag, column, known in (*named, *(("--tune", field, settings) for field in tune)):
         if column is not None and column not in known:
             raise ValueError(registry.unknown(flag, column, known))
-    configs = [name for name in runs.columns if fields.is_config(name)]
     for column in tune:
-        if column not in configs:
-            raise ValueError(registry.unknown("--tune", column, configs))
         if len(set(runs[column].dropna())) < 2:
             raise ValueError(f"--tune={column}: every run has the same value of it; expected a field that varies.")
 
@@ -130,7 +128,7 @@ def _say_earlier(workdir: Path, runs: Mapping[str, Reading]) -> None:
 
 
 class _OfRuns(Mapping[str, list[dict[str, Any]]]):
-    """Rows of each run, read on access: of ten thousand runs only a few are drawn."""
+    """Rows of each run by its name, read on access: of ten thousand runs only a few are drawn."""
 
     def __init__(self, workdir: Path | str):
         self._runs = {run.name: run for run in run_directories(workdir)}
@@ -147,9 +145,7 @@ class _OfRuns(Mapping[str, list[dict[str, Any]]]):
 class Curves(_OfRuns):
     """The evaluations of each run."""
 
-    def __init__(self, workdir: Path | str):
-        super().__init__(workdir)
-        self._warned: set[str] = set()
+    _warned: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of `metrics.csv`; of an unreadable file none, with one warning."""
@@ -157,7 +153,7 @@ class Curves(_OfRuns):
             return self._runs[name].read_metrics()
         except ValueError as error:
             if name not in self._warned:
-                self._warned.add(name)
+                self._warned |= {name}
                 say(f"warning: no training curve of {name}: {error}")
             return []
 

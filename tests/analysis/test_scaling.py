@@ -118,17 +118,12 @@ def test_where_the_base_never_fits_that_measure_is_left_out():
 
 def test_the_figure_has_a_panel_for_each_measure():
     runs = study(per_example)
-    (figure,) = scaling_figures(table.split(runs), interactive=False, section="a")
+    (figure,) = scaling_figures(table.split(runs))
     assert len(figure.chart.to_dict()["concat"]) == 3
     row = next(iter(figure.data))
     assert row["num_params_per_example"] == pytest.approx(row["num_params"] / row["train_examples"])
-    assert not list(
-        scaling_figures(
-            table.split(runs.drop(columns="train_examples")[runs["train_examples"] == 300]),
-            interactive=False,
-            section="a",
-        )
-    )
+    one_number = runs.drop(columns="train_examples")[runs["train_examples"] == 300]
+    assert not list(scaling_figures(table.split(one_number)))
 
 
 def test_products_of_two_seeds_have_no_noise_in_their_mean():

@@ -12,7 +12,6 @@ from flatwide.analysis import table
 from flatwide.config.files import load_file
 from flatwide.figures import gallery
 from flatwide.figures.fair import tuned_figures
-from flatwide.figures.gallery import GAIN
 from flatwide.study.plan import expand
 
 pytestmark = pytest.mark.slow
@@ -108,7 +107,7 @@ def figures_of(study):
         options["series"] = dict.fromkeys(runs["run"], series)
     split = table.split(runs, metric=settings.metric, tune=settings.tune or ())
     figures = gallery.gallery(split, **options)
-    return [*figures, *tuned_figures(split, interactive=False, section=GAIN)] if settings.tune else figures
+    return [*figures, *tuned_figures(split)] if settings.tune else figures
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 
 from flatwide.analysis import table
 from flatwide.figures import edges, gallery, pieces
+from flatwide.figures.style import Style
 
 SIZES, RHOS = (100, 200, 300, 5_366_010), (0.0, 0.01, 0.02, 0.05, 0.1)
 
@@ -41,16 +42,7 @@ def drawn(runs, *names, **options):
     (part,) = table.split(runs).parts
     piece = pieces.arrange(part)
     assert piece is not None
-    look = pieces.Look(
-        metric="test_metric",
-        metric_name="accuracy",
-        base="SGD",
-        chosen_by="test_metric",
-        axes=[],
-        is_ordered=False,
-        interactive=True,
-    )
-    figures = edges.edge_figures(piece, look, series=series_of(runs, *names, **options), ending="")
+    figures = edges.edge_figures(piece, Style(interactive=True), series=series_of(runs, *names, **options), ending="")
     return {figure.name: figure for figure in figures}
 
 

@@ -6,6 +6,7 @@ import scipy.stats
 from numpy.testing import assert_allclose
 
 from flatwide.figures import gain
+from flatwide.figures.style import Style
 
 PAIRS = pd.DataFrame(
     [
@@ -47,7 +48,7 @@ def test_means_have_t_intervals():
 
 
 def test_both_optimizers_are_drawn_with_their_names_and_colours():
-    chart = gain.metric_against_width(PAIRS, base="AdamW")
+    chart = gain.metric_against_width(PAIRS, style=Style(base="AdamW"))
     base, sam = marks(chart, "point")
     assert_allclose([base[0]["mean"], sam[1]["mean"]], [51, 60])
     assert (base[0]["of"], sam[0]["of"]) == ("AdamW", "SAM")
@@ -77,7 +78,7 @@ def test_the_axis_has_the_sizes_of_the_networks():
 
 
 def test_another_metric_keeps_its_unit():
-    (dots,) = marks(gain.gain_against_width(PAIRS, metric_name="score"), "circle")
+    (dots,) = marks(gain.gain_against_width(PAIRS, style=Style(metric_name="score")), "circle")
     assert_allclose(dots[0]["value"], 0.02)
 
 
@@ -85,7 +86,7 @@ PARTS = pd.concat([PAIRS.assign(part="label_noise=0"), PAIRS.assign(part="label_
 
 
 def test_each_part_is_a_line_of_the_gain_and_a_panel_of_the_metric():
-    chart = gain.gain_against_width(PARTS, is_ordered=True)
+    chart = gain.gain_against_width(PARTS, style=Style(is_ordered=True))
     assert [{mean["of"] for mean in line} for line in marks(chart, "point")] == [{"label_noise=0"}, {"label_noise=0.5"}]
     panels = gain.metric_against_width(PARTS).to_dict()["concat"]
     assert [panel["title"]["text"] for panel in panels] == ["label_noise=0", "label_noise=0.5"]
@@ -116,7 +117,7 @@ def test_the_corrected_gain_keeps_its_own_interval():
 
 def test_only_a_page_has_tooltips_and_a_legend_that_hides():
     pairs = PAIRS.assign(base_run="b", sam_run="s", best_rho=0.1)
-    chart = gain.metric_against_width(pairs, name="here", interactive=True)
+    chart = gain.metric_against_width(pairs, name="here", style=Style(interactive=True))
     spec = chart.to_dict()
     (param,) = spec["params"]
     assert (param["name"], param["bind"], param["select"]["toggle"]) == ("here_hidden", "legend", "true")

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 from flatwide.analysis import measured
 from flatwide.figures import gallery, landscape, spectra
 from flatwide.figures import measured as charts
+from flatwide.figures.style import DEFAULT
 
 SIZES, RHOS = (100, 1000, 5_366_010), (0.0, 0.01, 0.1)
 TOP = "curvature.top_eigenvalue"
@@ -300,7 +301,7 @@ def test_a_plane_of_minima_is_in_bands_and_marks_its_networks(compiled):
     assert spec["concat"][0]["title"]["subtitle"] == ["start 0.25 from the plane"]
 
 
-OPTIONS = {"heading": "The loss", "base": "SGD", "name": "f", "interactive": False}
+OPTIONS = {"heading": "The loss", "name": "f", "style": DEFAULT}
 
 
 def test_levels_of_a_wide_range_are_powers_of_ten():

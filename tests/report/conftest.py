@@ -12,6 +12,9 @@ import pytest
 
 from flatwide import config as configs
 from flatwide import report
+from flatwide.analysis.summary import summary
+from flatwide.report import content, csv_table
+from flatwide.report import workdir as workdirs
 from flatwide.runs import commands
 from flatwide.runs.directory import RunDirectory
 
@@ -94,6 +97,33 @@ def page(workdir) -> Path:
 def make():
     """Return the function that makes one run."""
     return make_run
+
+
+@pytest.fixture
+def content_of(monkeypatch):
+    """Return a function that gives the content of the page of a work directory or a table, but for its figures."""
+
+    def written(split, source, **options):
+        return content.content(split, summary(split), [], source)
+
+    monkeypatch.setattr(csv_table, "export", written)
+    monkeypatch.setattr(workdirs, "export", written)
+
+    def read(source: Path, **options: Any) -> content.Content:
+        return (report.write if source.is_dir() else report.write_table)(source, **options)
+
+    return read
+
+
+@pytest.fixture
+def content_of_table(content_of, tmp_path):
+    """Return a function that gives the same of a table in memory."""
+
+    def read(table: Any, **options: Any) -> content.Content:
+        table.to_csv(tmp_path / "mine.csv", index=False)
+        return content_of(tmp_path / "mine.csv", **options)
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide import report
+from flatwide import load, report
 from flatwide.analysis.convert import from_columns
 from flatwide.answers import answer, cautions
-from flatwide.report import command, csv_table, epochs
+from flatwide.report import csv_table, epochs
 
 RHOS = (0.0, 0.1, 0.2)
 # By the test 0.1 is best, on validation 0.2.
@@ -40,25 +40,26 @@ def evaluations():
     )
 
 
-def page(tmp_path, table, *flags):
-    table.to_csv(tmp_path / "mine.csv", index=False)
-    command.report([str(tmp_path / "mine.csv"), *flags])
-    return (tmp_path / "mine.report.html").read_text()
-
-
 def read(table, **options):
     given = {"chosen": dict.fromkeys(("width", "rho", "seed", "metric")), "lower_is_better": None, "axes": ()} | options
-    return csv_table._mapped(table, "mine.csv", **given)[0]
+    return csv_table.results_table(table, "mine.csv", **given)[0]
 
 
 @pytest.mark.parametrize(
-    ("flags", "rho"), [((), "0.1"), (("--choose_by=val_acc",), "0.2"), (("--choose_by=val_loss",), "0.2")]
+    ("choose_by", "rho", "called"),
+    [
+        (None, "0.1", "test metric"),
+        ("val_acc", "0.2", "validation metric"),
+        ("val_loss", "0.2", "validation loss"),
+    ],
 )
-def test_rho_is_chosen_on_the_column_that_is_named(tmp_path, flags, rho):
-    text = page(tmp_path, runs(), *flags)
-    by = {"": "test metric", "--choose_by=val_acc": "validation metric", "--choose_by=val_loss": "validation loss"}
-    assert f"The best rho, chosen by {by[''.join(flags)]}, is {rho}" in text
-    assert ("The best rho was chosen by the same metric that is compared" in text) == (not flags)
+def test_rho_is_chosen_on_the_column_that_is_named(content_of_table, choose_by, rho, called):
+    content = content_of_table(runs(), choose_by=choose_by)
+    (best,) = (each for each in content.tables if each.name == "best_rho_table")
+    assert [row[best.columns.index("best rho")] for row in best.rows] == [rho, rho]
+    assert f"by the {called}, and" in best.note
+    same = "The best rho was chosen by the same metric that is compared"
+    assert any(same in caution for caution in content.cautions) == (choose_by is None)
 
 
 def test_percent_of_both_columns_are_read_alike(tmp_path):
@@ -97,6 +98,11 @@ def test_the_last_or_best_row_of_a_run_counts(options, less):
     assert sorted(scored["test_metric"]) == pytest.approx(expected)
 
 
+def test_the_best_row_of_an_error_is_its_lowest():
+    table = evaluations().assign(test_error=lambda t: 1 - t["test_acc"]).drop(columns=["test_acc", "val_acc"])
+    assert sorted(read(table, pick="best")["test_metric"]) == pytest.approx(sorted(1 - runs()["test_acc"]))
+
+
 def test_a_run_whose_last_row_has_no_metric_has_diverged():
     table = evaluations()
     gone = (table["rho"] == 0.2) & (table["seed"] == 1) & (table["epoch"] == 3)
@@ -106,7 +112,7 @@ def test_a_run_whose_last_row_has_no_metric_has_diverged():
         assert list(scored.loc[scored["status"] == "diverged", "rho"]) == [0.2, 0.2]
 
 
-def test_rows_of_epochs_are_a_fault_that_names_the_flag(tmp_path):
+def test_rows_of_epochs_are_a_fault_that_names_the_flag():
     with pytest.raises(
         ValueError, match=r"If 'epoch' numbers the evaluations of a run, add --pick=last or --pick=best"
     ):
@@ -119,28 +125,24 @@ def test_rows_of_epochs_are_a_fault_that_names_the_flag(tmp_path):
         read(pd.concat([evaluations()] * 2, ignore_index=True), pick="last")
 
 
-def test_the_page_says_which_row_counts(tmp_path):
-    text = page(tmp_path, evaluations(), "--pick=best", "--choose_by=val_acc")
-    assert "a run is scored at the row where its &#39;val_acc&#39; is best" in text
-    assert "learning_rate=" not in text
+def test_a_note_says_which_row_counts_and_what_was_logged_is_no_axis(content_of_table):
+    content = content_of_table(evaluations(), pick="best", choose_by="val_acc")
+    assert "a run is scored at the row where its 'val_acc' is best" in content.notes[-1]
+    assert {part for part, _ in content.answers} == {""}
 
 
 OURS = re.compile(r"start from the same weights|[Rr]un the command|the same command|share all of it|config\.|main\.py")
 
 
-def test_nothing_is_said_of_runs_that_only_ours_have(tmp_path):
+def test_nothing_is_said_of_runs_that_only_ours_have(tmp_path, page):
     table = runs().drop(index=4)  # a seed is missing
-    text = re.sub(r"<(script|style).*?</\1>", "", page(tmp_path, table.assign(status="finished")), flags=re.DOTALL)
+    table.assign(status="finished").to_csv(tmp_path / "mine.csv", index=False)
+    text = report.write_table(tmp_path / "mine.csv").read_text()
+    text = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)
     assert OURS.findall(text) == []
+    assert "start from the same weights" in page.read_text()
     assert "its SAM run against its base run" in text
     assert "some values of rho have fewer seeds than others" in text
-
-
-def test_of_ours_it_is_said(workdir, tmp_path):
-    from flatwide import load
-
-    text = page(tmp_path, load(workdir))
-    assert "start from the same weights" in text
 
 
 def four_columns(metric):
@@ -163,16 +165,9 @@ def test_cautions_of_others_name_no_field_of_ours():
     assert not OURS.search(text)
 
 
-def test_flags_of_tables_are_refused_for_work_directories(tmp_path):
-    with pytest.raises(ValueError, match="--pick applies to a table"):
-        command.report([str(tmp_path), "--pick=last"])
-
-
-def test_our_own_table_has_one_row_a_run(workdir, tmp_path):
-    from flatwide import load
-
-    load(workdir).to_csv(tmp_path / "results.csv", index=False)
+def test_our_own_table_has_one_row_a_run(workdir, content_of_table):
+    table = load(workdir)
     with pytest.raises(ValueError, match="is from flatwide, with one row per run"):
-        report.write_table(tmp_path / "results.csv", pick="last")
-    with pytest.raises(ValueError, match=r"results\.csv: choose_by='vall' is not known.*test_metric"):
-        report.write_table(tmp_path / "results.csv", choose_by="vall")
+        content_of_table(table, pick="last")
+    with pytest.raises(ValueError, match=r"mine\.csv: choose_by='vall' is not known.*test_metric"):
+        content_of_table(table, choose_by="vall")

@@ -77,28 +77,26 @@ def test_the_table_of_runs_says_what_each_is_measured_by(page, embedded):
     assert not columns["test_metric"]["percent"]  # an error is none
 
 
-def test_a_table_of_several_domains_is_read_too(mixed, tmp_path):
-    path = tmp_path / "results.csv"
-    load(mixed).to_csv(path, index=False)
-    text = report.write_table(path).read_text()
-    assert 'id="figure-gain_of_domains"' in text
+def test_a_table_of_several_domains_is_read_too(mixed, content_of_table):
+    assert len(content_of_table(load(mixed)).summary.rows) == 2
 
 
-def test_names_of_sizes_are_no_domains(tmp_path):
+def test_names_of_sizes_are_no_domains(content_of_table):
     rows = [
         {"model": f"net-{size}", "params": size, "rho": rho, "seed": seed, "accuracy": 0.5 + rho * size / 1000}
         for size, rho, seed in itertools.product((10, 100), (0.0, 0.1), (0, 1, 2))
     ]
-    path = tmp_path / "table.csv"
-    pd.DataFrame(rows).to_csv(path, index=False)
-    text = report.write_table(path).read_text()
-    assert 'id="figure-gain_of_domains"' not in text
-    assert "model differs" not in text
+    content = content_of_table(pd.DataFrame(rows))
+    assert content.short.entries == []
+    assert not any("model differs" in caution for caution in content.cautions)
 
 
-def test_domains_without_a_gain_have_a_page(tmp_path, make):
+def test_domains_without_a_gain_have_a_page(tmp_path, make, content_of):
     make(tmp_path, 4, 0.0, 0)
     make(tmp_path, 5, 0.0, 0, metric_name="mean_squared_error", **TEACHER)
-    text = report.write(tmp_path, formats=()).read_text()
-    assert "In 2 there is no interval yet (digits, MLP; two_layer_teacher, OneHiddenLayer)." in text
-    assert "<strong>digits, MLP</strong>: The only run has a test accuracy (%) of" in text
+    content = content_of(tmp_path)
+    assert "In 2 there is no interval yet (digits, MLP; two_layer_teacher, OneHiddenLayer)." in content.answers[0][1]
+    assert any(
+        part == "digits, MLP" and text.startswith("The only run has a test accuracy (%) of")
+        for part, text in content.answers
+    )

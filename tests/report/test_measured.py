@@ -1,7 +1,6 @@
 """Measurements on the page: sentences with intervals and their basis, a table, and a bounded size for many runs."""
 
 import itertools
-import json
 import re
 from types import SimpleNamespace
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 
 from flatwide import report
-from flatwide.figures import gallery
 from flatwide.report import workdir as reports
 from flatwide.runs import records
 from flatwide.runs.directory import RunDirectory
@@ -101,28 +99,3 @@ def test_arrays_are_those_on_the_most_examples_and_a_damaged_file_is_none(tmp_pa
     assert (directory.name, "landscape") not in arrays
     (directory.path / "measurements" / "spectrum.npz").write_bytes(b"PK")
     assert key not in reports.Arrays(tmp_path)
-
-
-def test_thousands_of_measured_runs_stay_small_and_quick():
-    import pandas as pd
-
-    generator = np.random.default_rng(0)
-    rows = [
-        {"run": f"r{size}-{rho}-{seed}", "status": "finished", "optimizer": "sam", "base_optimizer": "sgd", "rho": rho}
-        | {"seed": seed, "num_params": size, "metric_name": "accuracy", "higher_is_better": True}
-        | {"test_metric": generator.uniform(), "curvature.top_eigenvalue": generator.uniform(1, 2)}
-        | {"curvature.trace": generator.uniform(1, 2), "moments.s_2": generator.uniform(1, 2)}
-        for size, rho, seed in itertools.product(range(100, 1100, 100), np.arange(10) / 10, range(20))
-    ]
-    asked = []
-
-    class Asked(dict):
-        def get(self, key, default=None):
-            asked.append(key)
-            return default
-
-    figures = gallery.gallery(pd.DataFrame(rows), arrays=Asked(x=1), series=Asked(x=1), interactive=True)
-    sizes = {figure.name: len(json.dumps(figure.chart.to_dict(validate=False))) for figure in figures}
-    assert {"curvature_by_rho", "moments_by_rho", "metric_by_flatness"} <= set(sizes)
-    assert max(sizes.values()) < 450_000
-    assert len(asked) <= 2 * 2 * 20 * (1 + 9)  # of the 2,000 runs those at the ends, each measurement of theirs once

@@ -168,20 +168,18 @@ def test_the_same_table_gives_the_same_bytes(workdir, page):
     assert page.read_bytes() == before
 
 
-def test_a_caution_of_several_parts_appears_once(tmp_path):
+def test_a_caution_of_several_parts_appears_once(content_of_table):
     rows = [
         {"size": size, "rho": rho, "seed": seed, "acc": 0.8 + rho / 2 + seed / 100, "label_noise": noise}
         for size, rho, seed, noise in itertools.product((10, 100), (0.0, 0.1), (0, 1, 2), (0.0, 0.25, 0.5))
         if (rho, seed, noise) != (0.1, 2, 0.5)
     ]
-    pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
-    words = Elements(report.write_table(tmp_path / "runs.csv").read_text()).words
-    (few,) = [text for text in words if "seeds at a width" in text]
+    content = content_of_table(pd.DataFrame(rows))
+    (few,) = [text for text in content.cautions if "seeds at a width" in text]
     assert few.startswith(
         "label_noise=0.0 and label_noise=0.25 (as few as 3 seeds at a width); label_noise=0.5 (as few as 2 seeds at a "
         "width): intervals are wide"
     )
-    short = [text for text in words if "Fewer than three values of rho" in text]
-    assert len(short) == 1
-    assert short[0].startswith("Fewer")  # it holds for all, so no part is named
-    assert {"label_noise=0.0", "label_noise=0.25", "label_noise=0.5"} <= set(words)  # the answers, in bold
+    (short,) = [text for text in content.cautions if "ewer than three values of rho" in text]
+    assert short.startswith("Fewer")  # it holds for all, so no part is named
+    assert {f"label_noise={noise}" for noise in (0.0, 0.25, 0.5)} <= {part for part, _ in content.answers}

@@ -15,6 +15,7 @@ import pytest
 from flatwide import load, report
 from flatwide.analysis import table, widths
 from flatwide.analysis.summary import summary
+from flatwide.report import workdir as reports
 from flatwide.runs import commands
 
 
@@ -43,12 +44,12 @@ def test_what_a_killed_report_left_half_written_is_removed_and_what_is_being_wri
     others.unlink()
 
 
-def test_settings_of_a_report_are_stored_for_the_next(workdir, page):
-    again = report.write(workdir, formats=()).read_text()
-    assert "This study is incomplete: 36 of 40 runs are done." in again
-    printed = report.write(workdir, formats=(), num_planned=36).read_text()
-    assert "This study is incomplete" not in printed
-    report.write(workdir, formats=(), num_planned=40)
+def test_settings_of_a_report_are_stored_for_the_next(workdir, page, content_of):
+    assert content_of(workdir).progress.startswith("This study is incomplete: 36 of 40 runs are done.")
+    assert content_of(workdir, num_planned=36, metric="test_metric_best").progress == ""
+    again = content_of(workdir)
+    assert (again.progress, again.short.metric) == ("", "test_metric_best")
+    content_of(workdir, num_planned=40, metric="test_metric")
 
 
 def test_the_page_shows_the_commands_as_they_were_given(page):
@@ -59,32 +60,34 @@ def test_the_page_shows_the_commands_as_they_were_given(page):
     assert "differ from their defaults" not in text
 
 
-def test_commands_of_one_config_share_its_text(tmp_path, make):
+def test_commands_of_one_config_share_its_text(tmp_path, make, content_of):
     make(tmp_path, 16, 0.1, 0, data_dir="/data/mnist")
     for seed in (0, 1):
         arguments = ["--config=a.py", f"--config.seed={seed}"]
         commands.keep(tmp_path, arguments, config_path="a.py", config_text="text of a", config={"seed": seed})
     commands.keep(tmp_path, ["--config=b.py"], config_path="b.py", config_text="text of b", config={})
-    text = report.write(tmp_path, formats=()).read_text()
-    assert [text.count(f"text of {name}") for name in "ab"] == [1, 1]
-    assert [text.count(f"--config.seed={seed}") for seed in (0, 1)] == [1, 1]
+    recorded = content_of(tmp_path).commands
+    assert [(each.config_text, each.commands.count("--config.seed")) for each in recorded] == [
+        ("text of a", 2),
+        ("text of b", 0),
+    ]
 
 
-def test_old_work_directories_say_what_is_known(tmp_path, make, capsys):
+def test_old_work_directories_say_what_is_known(tmp_path, make, capsys, content_of):
     for rho in (0.0, 0.1):
         path = tmp_path / "runs" / make(tmp_path, 16, rho, 0) / "config.json"
-        content = json.loads(path.read_text())
+        stored = json.loads(path.read_text())
         if rho:
-            path.write_text(json.dumps({name: content[name] for name in content.keys() - {"checksum", "file_version"}}))
+            path.write_text(json.dumps({name: stored[name] for name in stored.keys() - {"checksum", "file_version"}}))
     (tmp_path / "report.json").write_text(json.dumps({"command": "python main.py --config=old.py"}))
-    text = html.unescape(report.write(tmp_path, formats=(), num_planned=2).read_text())
+    content = content_of(tmp_path, num_planned=2)
     said = capsys.readouterr().err
     assert "1 run is of an earlier version of flatwide, whose files do not say to which run they belong" in said
     assert path.parent.name in said
-    assert "were not recorded. The last command of the study was: python main.py --config=old.py." in text
-    assert "<div><dt>rho</dt><dd>0.0, 0.1</dd></div>" in text
-    assert "<div><dt>num_neurons</dt><dd>16</dd></div>" in text
-    assert "<dt>momentum</dt>" not in text  # at its default
+    assert content.unrecorded.endswith("The last command of the study was: python main.py --config=old.py.")
+    settings = dict(content.settings)
+    assert (settings["rho"], settings["num_neurons"]) == ("0.0, 0.1", "16")
+    assert "momentum" not in settings  # at its default
     assert json.loads((tmp_path / "report.json").read_text())["command"] == "python main.py --config=old.py"
 
 
@@ -97,9 +100,11 @@ def test_with_a_path_nothing_is_written_into_the_work_directory(workdir, page, t
     alone = tmp_path / "alone.html"
     assert report.write(workdir, path=alone, metric="test_metric_best", num_planned=50) == alone
     assert list(tmp_path.iterdir()) == [alone]
-    report.write(workdir, path=tmp_path / "more.html", formats=("svg", "latex"))
+    report.write(workdir, path=tmp_path / "more.html", formats=("pdf", "latex"))
     names = {path.name for path in (tmp_path / "more").iterdir()}
-    assert {"summary.csv", "gain_by_width.svg", "gain_by_width.csv", "gain_by_width_table.tex"} <= names
+    assert {"summary.csv", "gain_by_width.pdf", "gain_by_width.csv", "gain_by_width_table.tex"} <= names
+    assert (tmp_path / "more" / "gain_by_width.pdf").read_bytes().startswith(b"%PDF")
+    assert "gain_by_width.svg" not in names
     assert listing(workdir) == before
 
 
@@ -131,39 +136,37 @@ def test_an_output_may_be_no_folder_and_needs_no_ending(workdir, tmp_path):
 
 def test_a_page_of_a_single_run_says_what_is_missing(tmp_path, make):
     name = make(tmp_path, 16, 0.1, 0)
-    text = html.unescape(report.write(tmp_path).read_text())
+    text = html.unescape(report.write(tmp_path, formats=()).read_text())
     assert "No answer: no run without SAM (rho = 0). Train the same widths and seeds with rho = 0 too" in text
     assert "The only run has a test accuracy (%) of" in text
     assert name in text
-    assert "The commands that trained these runs were not recorded." in text
-    assert "<div><dt>rho</dt><dd>0.1</dd></div>" in text
     assert not (tmp_path / "report.json").exists()  # it was told nothing
 
 
-def test_runs_without_sam_have_a_report(tmp_path, make):
+def test_runs_without_sam_have_a_report(tmp_path, make, content_of):
     for width in (4, 16):
         make(tmp_path, width, 0.0, 0)
-    text = html.unescape(report.write(tmp_path).read_text())
-    assert "No answer: no run with SAM (rho > 0)." in text
-    assert "The best of 2 runs" in text
+    content = content_of(tmp_path)
+    assert content.short.sentence.startswith("No answer: no run with SAM (rho > 0).")
+    assert content.answers[-1][1].startswith("The best of 2 runs")
+    assert content.tables == []
 
 
-def test_runs_that_are_not_done_are_listed(tmp_path, make):
+def test_runs_that_are_not_done_are_listed(tmp_path, make, content_of):
     make(tmp_path, 16, 0.0, 0)
     unfinished = tmp_path / "runs" / make(tmp_path, 16, 0.1, 0)
     (unfinished / "result.json").unlink()
     damaged = tmp_path / "runs" / make(tmp_path, 64, 0.1, 0)
     (damaged / "result.json").write_text("{")
     (tmp_path / "runs" / make(tmp_path, 4, 0.1, 0)).rename(tmp_path / "runs" / "copy-00c0ffee")
-    text = report.write(tmp_path).read_text()
-    assert "excluded from the analysis: 1 unfinished, 1 damaged, 1 mismatch. Unfinished: training or stopped" in text
-    assert "Damaged: restore the file" in text
-    assert "Mismatch: a copied folder or an edited config.json; move the folder out of runs/." in text
-    assert "1 done, 1 unfinished, 1 damaged, 1 mismatch" in text
+    content = content_of(tmp_path)
+    assert dict(content.facts)["runs"] == "1 done, 1 unfinished, 1 damaged, 1 mismatch"
+    (told,) = (text for text in content.cautions if "excluded from the analysis" in text)
+    assert all(state in told for state in ("1 unfinished", "Damaged: restore the file", "Mismatch: a copied folder"))
 
 
 @pytest.mark.parametrize("damage", ["zeros", "header", "column", "pipe", "loop"])
-def test_one_unreadable_file_of_evaluations_is_named_and_the_rest_is_drawn(tmp_path, make, capsys, damage):
+def test_one_unreadable_file_of_evaluations_is_named_once_and_the_rest_is_read(tmp_path, make, capsys, damage):
     names = [make(tmp_path, 16, rho, 0) for rho in (0.0, 0.1)]
     path = tmp_path / "runs" / names[0] / "metrics.csv"
     text = path.read_text()
@@ -176,11 +179,11 @@ def test_one_unreadable_file_of_evaluations_is_named_and_the_rest_is_drawn(tmp_p
         replacement = {"zeros": ("2,", "\0\0"), "header": ("step", "stop"), "column": ("test_metric", "tset_metric")}
         path.write_text(text.replace(*replacement[damage], 1))
     (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs" / "loop")
-    report.write(tmp_path)
+    curves = reports.Curves(tmp_path)
+    assert [len(curves[name]) for name in names * 2] == [0, 3, 0, 3]
     printed = capsys.readouterr().err
     assert printed.count("warning") == 1
     assert f"warning: no training curve of {names[0]}: {path}: " in printed
-    assert names[1] in (tmp_path / "figures" / "training_curves.csv").read_text()
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
@@ -189,33 +192,9 @@ def test_a_folder_without_runs_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_page_of_somebody_else_is_kept(workdir, tmp_path):
-    foreign_page = tmp_path / "report.html"
-    foreign_page.write_text("mine")
-    with pytest.raises(ValueError, match="flatwide did not write this file"):
-        report.write(workdir, formats=(), path=foreign_page)
-    assert foreign_page.read_text() == "mine"
-
-
 def test_a_format_that_is_not_known_is_refused(workdir):
     with pytest.raises(ValueError, match=r"pfd.*pdf"):
         report.write(workdir, formats=("pfd",))
-
-
-def test_figures_become_pdf_and_tables_latex(workdir, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(workdir / "runs", copy / "runs")
-    report.write(copy, formats=("pdf", "latex"))
-    assert (copy / "figures" / "gain_by_width.pdf").read_bytes().startswith(b"%PDF")
-    assert r"\begin{tabular}" in (copy / "figures" / "gain_by_width_table.tex").read_text()
-    assert not list((copy / "figures").glob("*.svg"))
-
-
-def test_another_metric_is_compared_where_asked(workdir):
-    best = report.write(workdir, metric="test_metric_best", formats=()).read_text()
-    assert "test accuracy best (%)" in best
-    assert json.loads((workdir / "report.json").read_text())["metric"] == "test_metric_best"
-    report.write(workdir, metric="test_metric", formats=())
 
 
 def test_a_report_does_not_start_jax(workdir):
@@ -225,23 +204,13 @@ def test_a_report_does_not_start_jax(workdir):
     assert done.stdout.strip() == "False", done.stderr
 
 
-def test_a_study_whose_runs_all_diverged_says_so(tmp_path, make):
-    for rho in (0.0, 0.1):
-        for seed in (0, 1):
-            make(tmp_path, 16, rho, seed, status="diverged")
-    text = report.write(tmp_path).read_text()
-    assert "There is no gain yet" in text
-    assert "4 runs diverged" in text
-
-
-def test_a_part_whose_runs_all_diverged_hides_no_other(tmp_path, make):
+def test_a_part_whose_runs_all_diverged_hides_no_other(tmp_path, make, content_of):
     for noise, status in ((0.0, "finished"), (0.5, "diverged")):
-        for rho in (0.0, 0.1):
-            for seed in (0, 1):
-                make(tmp_path, 16, rho, seed, status=status, label_noise=noise)
-    text = report.write(tmp_path).read_text()
-    assert "<strong>label_noise=0.0</strong>: SAM is not shown to help here: its gain over SGD is +" in text
-    assert "<strong>label_noise=0.5</strong>: There is no gain yet" in text
+        for rho, seed in itertools.product((0.0, 0.1), (0, 1)):
+            make(tmp_path, 16, rho, seed, status=status, label_noise=noise)
+    answers = content_of(tmp_path).answers
+    for noise, begin in ((0.0, "SAM is not shown to help here: its gain over SGD is +"), (0.5, "There is no gain yet")):
+        assert any(part == f"label_noise={noise}" and text.startswith(begin) for part, text in answers)
 
 
 LITTLE = 16 * 10**9  # bytes of address space: enough for all but the renderer, which reserves more at once
@@ -263,15 +232,12 @@ def test_a_report_without_addresses_for_the_renderer_says_so(workdir, tmp_path):
     assert {path.suffix for path in figures.glob("*.*")} == {".csv"}
 
 
-def test_a_report_remembers_what_each_arm_chose_for_itself(tmp_path, make):
+def test_a_report_remembers_what_each_arm_chose_for_itself(tmp_path, make, content_of):
     for rate, rho, seed in itertools.product((0.05, 0.1), (0.0, 0.1), (0, 1)):
         make(tmp_path, 4, rho, seed, learning_rate=rate)
-    report.write(tmp_path, tune=("learning_rate",), formats=())
+    content_of(tmp_path, tune=("learning_rate",))
     assert json.loads((tmp_path / "report.json").read_text())["tune"] == ["learning_rate"]
-    again = report.write(tmp_path, formats=()).read_text()
-    assert "Fair comparison: each arm at its own settings" in again
-    assert "learning_rate tuned separately" in again
-    assert "\ntuned," in (tmp_path / "summary.csv").read_text()
+    assert "tuned_gain" in [each.name for each in content_of(tmp_path).tables]
 
 
 def test_an_unknown_metric_lists_the_metrics_and_is_not_kept(workdir):
@@ -288,7 +254,6 @@ def test_an_unknown_metric_lists_the_metrics_and_is_not_kept(workdir):
             with pytest.raises(ValueError, match=f"--{name}='{column}' is not known"):
                 report.write(workdir, **{name: column}, formats=())
     assert before == ((workdir / "report.json").read_text() if before else None)
-    report.write(workdir, formats=())
 
 
 def test_a_report_splits_its_table_once(workdir, tmp_path, monkeypatch):

@@ -14,13 +14,13 @@ import results
 from studies import studies
 
 STUDIES = Path(__file__).parents[1] / "studies.md"
-_HEAD = "| study | gain by, or question | data |\n|---|---|---|\n"
+_HEAD = "| study | gain by, or question | runs | data |\n|---|---|---|---|\n"
 
 
 def table_of_studies() -> str:
     """Write the rows of the studies that ship."""
     return "".join(
-        f"| [`{study.name}`](studies/{study.name}.md) | {study.question} | {study.data} |\n"
+        f"| [`{study.name}`](studies/{study.name}.md) | {study.question} | {study.runs} | {study.data} |\n"
         for study in studies()
         if study.question
     )

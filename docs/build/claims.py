@@ -94,7 +94,7 @@ def _best_rhos(study: Result) -> Evidence:
         for row, members, edge in zip(ends, sets, edges, strict=True)
     ]
     verdict = HOLDS if max(sets[0]) < min(sets[1]) else FAILS if max(sets[1]) < min(sets[0]) else OPEN
-    return of(study, " → ".join(texts), verdict)
+    return of(study, f"from {' to '.join(texts)}" if verdict != OPEN else "", verdict)
 
 
 def amplified() -> list[Evidence]:
@@ -203,7 +203,12 @@ CLAIMS = (
     ),
     Claim("C3", "1-D regression: SAM's functions are simpler where there are many neurons, not few", simpler_functions),
     Claim("C4", "SAM ends in SGD's basin where there are few neurons, in a flatter one where there are many", basins),
-    Claim("C5", "the best rho grows with the number of parameters", best_rhos),
+    Claim(
+        "C5",
+        "the best rho grows with the number of parameters",
+        best_rhos,
+        elsewhere="[best rho](results.md#gains-by-width), and its sets (`best_rho_set`) in the tables of each study",
+    ),
     Claim("C6", "the smoothness constant β shrinks with width, the PL constant α grows", smoothness),
     Claim(
         "C7", "label noise amplifies the growth", amplified, "points more per tenfold increase than without label noise"

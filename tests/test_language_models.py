@@ -39,7 +39,9 @@ def test_every_claim_has_a_verdict_that_its_evidence_gives(models):
     assert [row[0].strip() for row in rows] == ["L1", "L2", "L3", "L4", "L5", "L5f", "L6", "L7"]
     sections = dict(re.findall(r"^## (L\w+): (.*?)(?=^## |\Z)", page, flags=re.M | re.S))
     for name, _, verdict in rows:
-        judged = re.findall(r"^\| \[.*\]\(studies/\S+\) \| .+ \| (\S.*?) \|$", sections[name.strip()], flags=re.M)
+        section = sections[name.strip()]
+        judged = re.findall(r"^\| \[.*\]\(studies/\S+\) \| .+ \| (\S.*?) \|$", section, flags=re.M)
+        judged += re.findall(r"^- \*\*(.+)\*\*: \[", section, flags=re.M)
         assert judged
         assert {kind in verdict for kind in judged} == {True}
 

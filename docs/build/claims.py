@@ -76,7 +76,8 @@ def smallest(study: Result) -> Evidence:
     width = widths(study)[0]
     gain = study.in_unit(width.estimate)
     number = interval(gain, f"at {width.num_params:,}")
-    return of(study, number, near_zero(gain.low, gain.high))
+    verdict = near_zero(gain.low, gain.high)
+    return of(study, number if verdict != OPEN else "", verdict)
 
 
 def best_rhos() -> list[Evidence]:
@@ -199,7 +200,7 @@ CLAIMS = (
         "C2",
         "with few parameters the gain is near zero",
         lambda: [smallest(study) for study in judged("C2")],
-        "points at the smallest number of parameters",
+        elsewhere="[gains](results.md#gains-by-width) at the smallest number of parameters; in points",
     ),
     Claim("C3", "1-D regression: SAM's functions are simpler where there are many neurons, not few", simpler_functions),
     Claim("C4", "SAM ends in SGD's basin where there are few neurons, in a flatter one where there are many", basins),

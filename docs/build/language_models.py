@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import altair as alt
 import numpy as np
 import pandas as pd
-from claim_numbers import Evidence, interval, verdict_of
+from claim_numbers import OPEN, Evidence, interval, verdict_of
 from claims import Claim, overall, section
 from result_tables import decimal, read
 from studies import FOLDER
@@ -29,6 +29,7 @@ RATE = 0.005  # the learning rate of the networks that are rounded and fine-tune
 WIDTHS = (32, 64)  # that are rounded and fine-tuned
 ROBUST, AVERAGED = "held_out_robustness", "averaged_robustness"
 FOUR_BITS = "rounded_4_channel"
+RISES = "[rises of each arm](studies/lm_quantization.md#results), in bits"
 CHANGES = {FOUR_BITS: "rise at 4 bits", "noise_10": "by noise"}
 START, CONTINUED = "lm_width", "lm_quantization"
 TRAINED = {START: "pretrained", CONTINUED: "continued"}
@@ -306,7 +307,8 @@ def against(study: str, name: str, control: str, *, positive: bool = False) -> l
             continue
         data = f"{TRAINED[study]}, width {width}: {name}{f' against {control}' if control != BASE else ''}"
         share = f"; {100 * (values[0].mean() / values[1].mean() - 1):+.0f} %".replace("-", "−")
-        evidence.append(judge("lm_quantization", data, paired(*values), positive=positive, more=share))
+        item = judge("lm_quantization", data, paired(*values), positive=positive, more=share)
+        evidence.append(item._replace(number="") if item.verdict == OPEN else item)
     return evidence
 
 
@@ -359,14 +361,14 @@ CLAIMS = (
         "L2",
         "SAM reduces the rise of the loss by rounding to 4 bits (reported: 40 %)",
         rounds_better,
-        "difference of rises from AdamW, bits",
+        elsewhere=f"{RISES}; minus that of AdamW",
     ),
     Claim("L3", "the advantage grows with the number of tokens", untested(START, "SAM has one length")),
     Claim(
         "L4",
         "AdamW with a larger learning rate or a shorter decay reduces the rise by rounding as much as SAM",
         does_as_much,
-        "difference of rises, bits",
+        elsewhere=RISES,
     ),
     Claim("L5", "the held-out loss of SAM is worse than that of AdamW", fits_worse, "loss, nats, SAM minus AdamW"),
     Claim(
@@ -378,7 +380,7 @@ CLAIMS = (
         "L6",
         "averaging the weights reduces the rise by rounding",
         lambda: against(START, f"{BASE}, averaged", BASE),
-        "difference of rises from AdamW, bits",
+        elsewhere=f"{RISES}; minus that of AdamW",
     ),
     Claim("L7", "the gain of SAM grows with width", gain_grows, "bits per tenfold increase in parameters"),
 )

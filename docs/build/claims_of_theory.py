@@ -39,7 +39,8 @@ def simpler_functions() -> list[Evidence]:
         numbers_and_kinds.append((number, kind))
     kinds = [kind for _, kind in numbers_and_kinds]
     whole = HOLDS if kinds[2:] == [HOLDS, HOLDS] and FAILS not in kinds[:2] else FAILS if FAILS in kinds[2:] else OPEN
-    numbers = "variation of the slope, SAM over SGD, at a number of parameters: " + "; ".join(number for number, _ in numbers_and_kinds)
+    listed = "; ".join(number for number, _ in numbers_and_kinds)
+    numbers = f"variation of the slope, SAM over SGD, at a number of parameters: {listed}"
     return [
         Evidence("studies/theory_regression_1d.md", "12 points on a line, one hidden layer, rho 0.2", numbers, whole)
     ]
@@ -65,7 +66,8 @@ def basins() -> list[Evidence]:
         else:
             kinds += [verdict_of(barrier.low, barrier.high), verdict_of(ratio.low, ratio.high, positive=False)]
     data = "12 points on a line, one hidden layer, rho 0.2, 3 seeds"
-    numbers = f"barrier in squared error, and top eigenvalue of SAM over SGD, at a number of parameters: {'; '.join(texts)}"
+    what = "barrier in squared error, and top eigenvalue of SAM over SGD, at a number of parameters"
+    numbers = f"{what}: {'; '.join(texts)}"
     return [Evidence("studies/theory_regression_1d.md", data, numbers, all_hold(kinds))]
 
 
@@ -79,7 +81,8 @@ def smoothness() -> list[Evidence]:
         texts.append(factor(change, words))
         kinds.append(verdict_of(change.low, change.high, positive=positive))
     kind = all_hold(kinds)
-    return [Evidence("studies/theory_smoothness_pl.md", "digits, MLP, SGD, last epoch", f"per tenfold increase in parameters: {'; '.join(texts)}", kind)]
+    numbers = f"per tenfold increase in parameters: {'; '.join(texts)}"
+    return [Evidence("studies/theory_smoothness_pl.md", "digits, MLP, SGD, last epoch", numbers, kind)]
 
 
 def linear_convergence() -> list[Evidence]:

@@ -52,8 +52,8 @@ synthetic. For sentences and reviews six operations for each weight and position
 a text, and smaller vocabularies than the paper's. A run that studies share is counted once.
 
 All {num_runs:,} runs take {total:,.0f} GPU-hours, {days:.0f} days of one GPU, {share:.0f} % of it for {largest}.
-A day of {budget:g} hours does every group of runs (one network with SAM, or one without) that takes {bound:.4g} hours or
-less, {within:.1f} hours in all; the last column has the networks of which it does both groups, by parameters.
+A day of {budget:g} hours does every group of runs (one network with SAM, or one without) that takes {bound:.4g} hours
+or less, {within:.1f} hours in all; the last column has the networks of which it does both groups, by parameters.
 
 | study | runs | gradients, millions | GPU-hours | networks within the day |
 |---|---|---|---|---|
@@ -62,8 +62,9 @@ less, {within:.1f} hours in all; the last column has the networks of which it do
 To run the part of a study that fits, name its widths, as in
 `--config.study.axes.num_filters="(4,8,16)"`; a later run of the whole study keeps what is done.
 """
-_MEASURED = """Minutes of training, evaluation and compilation, summed over runs of one thread on shared cores of an AMD EPYC, of which
-an undisturbed core takes as little as half: {hours:.1f} hours. Other studies have their times on their pages.
+_MEASURED = """Minutes of training, evaluation and compilation, summed over runs of one thread on shared cores of an AMD
+EPYC, of which an undisturbed core takes as little as half: {hours:.1f} hours. Other studies have their times on their
+pages.
 
 | study | runs | minutes |
 |---|---|---|

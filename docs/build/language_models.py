@@ -28,9 +28,7 @@ NOT_TESTED = "not tested"
 RATE = 0.005  # the learning rate of the networks that are rounded and fine-tuned
 WIDTHS = (32, 64)  # that are rounded and fine-tuned
 ROBUST, AVERAGED = "held_out_robustness", "averaged_robustness"
-FOUR_BITS = "rounded_4_channel"
 RISES = "[rises of each arm](studies/lm_quantization.md#results), in bits"
-CHANGES = {FOUR_BITS: "rise at 4 bits", "noise_10": "by noise"}
 START, CONTINUED = "lm_width", "lm_quantization"
 TRAINED = {START: "pretrained", CONTINUED: "continued"}
 BASE, SHORT, FAST = "AdamW", "AdamW, shorter decay", "AdamW, larger rate"
@@ -97,9 +95,9 @@ class Arm(NamedTuple):
         """Select a result by seed."""
         return self.runs[self.runs["hidden_size"] == width].set_index("seed")[f"{self.measurement}.{name}"].dropna()
 
-    def change(self, width: int, *, name: str = FOUR_BITS) -> pd.Series:
-        """Select the change of the bits per byte by rounding or noise."""
-        return self.column(width, f"{name}_metric_change")
+    def change(self, width: int) -> pd.Series:
+        """Select the change of the bits per byte by rounding to 4 bits."""
+        return self.column(width, "rounded_4_channel_metric_change")
 
 
 @functools.cache
@@ -133,14 +131,12 @@ def quantization_table() -> str:
     for each in arms():
         cells = [f"{TRAINED[each.study]}: {each.name}"]
         for width in WIDTHS:
+            change = estimates.mean(each.change(width).to_numpy())
             cells.append(f"{each.column(width, 'metric').mean():.3f}")
-            for name in CHANGES:
-                change = estimates.mean(each.change(width, name=name).to_numpy())
-                cells.append(f"{decimal(1000 * change.value, digits=1, sign='z')} ± {1000 * change.reach:.1f}")
+            cells.append(f"{decimal(1000 * change.value, digits=1, sign='z')} ± {1000 * change.reach:.1f}")
         rows.append(f"| {' | '.join(cells)} |\n")
-    names = ("bits", *CHANGES.values())
-    head = f"| arm | {' | '.join(f'{name}, {width}' for width in WIDTHS for name in names)} |"
-    return f"{head}\n{'|---' * (1 + len(WIDTHS) * len(names))}|\n{''.join(rows)}"
+    head = f"| arm | {' | '.join(f'bits, {width} | rise, {width}' for width in WIDTHS)} |"
+    return f"{head}\n{'|---' * (1 + 2 * len(WIDTHS))}|\n{''.join(rows)}"
 
 
 def draw_rounding() -> None:
@@ -221,14 +217,6 @@ def radii() -> list[float]:
     return sorted(rho for rho in fine_tuned()["pretraining_rho"].unique() if rho > 0)
 
 
-def predicted(width: int, rho: float) -> float:
-    """Return the median over runs of the second-order rise, half of d' H d, divided by the measured rise."""
-    rows = fine_tuned()
-    rows = rows[(rows["hidden_size"] == width) & (rows["pretraining_rho"] == rho)]
-    second_order = rows["forgetting.directional_sharpness"] * rows["forgetting.distance"] ** 2 / 2
-    return float((second_order / rows["forgetting.loss_rise"]).median())
-
-
 def forgetting_table() -> str:
     """Write the table of lm_forgetting."""
     rows = []
@@ -236,14 +224,10 @@ def forgetting_table() -> str:
         rises, losses = (kept(width, rho, f"forgetting.{name}") for name in ("loss_rise", "loss"))
         numbers = [f"{rises[side].mean():.3f}" for side in ("base", "sam")]
         numbers += [interval(paired(each["sam"], each["base"]), "", digits=3) for each in (rises, losses)]
-        ratios = [f"{predicted(width, each):.2f}" for each in (0.0, rho)]
-        cells = (str(width), f"{rho:g}", str(len(rises)), *numbers, " / ".join(ratios))
+        cells = (str(width), f"{rho:g}", *numbers)
         rows.append(f"| {' | '.join(cells)} |\n")
-    head = (
-        "| width | rho | seeds | rise, AdamW | rise, SAM | difference of rises | difference of losses "
-        "| predicted / measured rise, AdamW / SAM |"
-    )
-    return f"{head}\n{'|---' * 8}|\n{''.join(rows)}"
+    head = "| width | rho | rise, AdamW | rise, SAM | difference of rises | difference of losses |"
+    return f"{head}\n{'|---' * 6}|\n{''.join(rows)}"
 
 
 def draw_frontiers() -> None:
@@ -306,7 +290,7 @@ def against(study: str, name: str, control: str, *, positive: bool = False) -> l
         if min(map(len, values)) < 2:
             continue
         data = f"{TRAINED[study]}, width {width}: {name}{f' against {control}' if control != BASE else ''}"
-        share = f"; {100 * (values[0].mean() / values[1].mean() - 1):+.0f} %".replace("-", "−")
+        share = f", {100 * (values[0].mean() / values[1].mean() - 1):+.0f} %".replace("-", "−")
         item = judge("lm_quantization", data, paired(*values), positive=positive, more=share)
         evidence.append(item._replace(number="") if item.verdict == OPEN else item)
     return evidence

@@ -208,8 +208,8 @@ digits and 3 on CIFAR-10; in most other panels the intervals include zero](figur
 {result_curvature.section()}
 ## Other questions
 
-[Which SAM rule](studies/sam_variants.md), also [on three domains](studies/compare.md); [muP](studies/width_transfer.md);
-[every domain, in small](studies/all_domains.md); [how many examples share a
+[Which SAM rule](studies/sam_variants.md), also [on three domains](studies/compare.md);
+[muP](studies/width_transfer.md); [every domain, in small](studies/all_domains.md); [how many examples share a
 perturbation](studies/m_sharpness.md); [when SAM is on](studies/late_sam.md);
 [language models](language_model_claims.md), rounded and fine-tuned; what the [theory](studies/theory_stability.md)
 predicts.

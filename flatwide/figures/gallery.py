@@ -274,7 +274,8 @@ def _training(piece: Piece, look: Look, curves: Mapping[str, list[Row]], most_po
     """Draw the curves of the smallest and largest width, and of widths with curves in the paper."""
     shown = ("running_train_loss", "test_metric")
     beside = paper.curves_beside(piece.runs, shown)
-    chosen = [facts for facts in ends(piece, (row["num_params"] for row in beside)) if facts["run"] in curves]
+    every = ends(piece, (row["num_params"] for row in beside))
+    chosen = [facts for facts in every if study_curves.has_points(curves.get(facts["run"], ()), shown)]
     if not chosen:
         return
     name = f"training_curves{look.ending}{piece.ending}"

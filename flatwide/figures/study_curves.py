@@ -79,6 +79,11 @@ def study_curves(
     )
 
 
+def has_points(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> bool:
+    """Whether a run's curve has a finite value in one of the columns: a cut or diverged one may have none."""
+    return any(math.isfinite(float(row.get(column, math.nan))) for row in rows for column in columns)
+
+
 def explained(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return the sentence of a caption that explains the lines of `runs`."""
     several = max(Counter((run["arm"], run["num_params"]) for run in runs).values()) > 1

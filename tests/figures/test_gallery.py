@@ -2,6 +2,7 @@
 
 import collections
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -217,6 +218,13 @@ def test_every_rho_has_the_papers_value_in_a_panel_for_each_size():
     assert [(row["position"], row["value"]) for row in printed][:3] == [(0, 98.197), (0.01, 98.247), (0.02, 98.27)]
     assert {row["num_params"] for row in figure.data} == {61_035}  # the paper has no values of the other
     assert len(figure.data) == len(RHOS) * 4
+
+
+@pytest.mark.parametrize("rows", [[], [{"epoch": 1.0, "running_train_loss": math.nan, "test_metric": math.nan}]])
+def test_curves_without_a_finite_value_are_not_drawn(rows):
+    runs = study()
+    names = {figure.name for figure in gallery.gallery(runs, curves=dict.fromkeys(runs["run"], rows))}
+    assert names == {figure.name for figure in gallery.gallery(runs)}
 
 
 def test_curves_include_those_of_the_paper_and_its_sizes():

@@ -164,8 +164,11 @@ def unnamed(workdir: Path, damages: list[Damage]) -> list[str]:
         return []
     problems = " ".join(str(row.get("problem")) for row in collect_rows(read_runs(workdir)))
     page, printed = workdir.with_name(f"{workdir.name}.html"), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        code = cli.main(["report", str(workdir), f"--output={page}"])
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            code = cli.main(["report", str(workdir), f"--output={page}"])
+    except Exception as error:  # the command would end with a traceback, whatever the error
+        return [f"report raises {error!r}"]
     page.unlink(missing_ok=True)
     missing = [] if code == 0 else [f"report ends with {code}: {printed.getvalue().strip()}"]
     for run in sorted({damage.run for damage in shown}):

@@ -20,7 +20,7 @@ class Failure(Exception):
 
 
 def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds: float) -> tuple[str, list[Damage]]:
-    """Run the command, end it at a random instant, and damage up to three files or pairs of them.
+    """Run the command, end it at a random instant, and damage some files or pairs of them.
 
     Args:
       seconds: that it takes undisturbed.
@@ -31,7 +31,8 @@ def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds
     # Starting takes most of the time of so small a command, so most kills wait until it trains.
     is_training, share = subject.trains and choose.random() < 0.75, choose.random()
     instant = share * (0.2 if is_training else 1.1) * seconds
-    num_damages, seed = choose.randint(0, 3), choose.random()
+    # A command that trains nothing ends sooner, and reads more files: more of them are damaged at a time.
+    num_damages, seed = choose.randint(*((0, 3) if subject.trains else (2, 6))), choose.random()
     output = _output(workdir)
     process = subject.start(workdir, output)
     if is_training:

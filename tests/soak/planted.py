@@ -68,9 +68,10 @@ def _try(fault: Mutant, arguments: list[str]) -> int:
         done = subprocess.run(
             command, cwd=folder, env=os.environ | {"PYTHONPATH": folder}, capture_output=True, text=True
         )
-        verdict = {0: "NOT FOUND", 1: "found"}.get(done.returncode, "UNCLEAR")
-        print(f"{verdict} after {time.monotonic() - began:.0f} s: {fault.what}", flush=True)
         lines = [line for line in done.stdout.splitlines() if "FAILED" in line or line.startswith("tried")]
+        # Without a line of what failed, it is the soak that broke.
+        verdict = {0: "NOT FOUND", 1: "found"}.get(done.returncode if lines else -1, "UNCLEAR")
+        print(f"{verdict} after {time.monotonic() - began:.0f} s: {fault.what}", flush=True)
         print("\n".join(f"    {line}" for line in lines or [done.stderr[-2000:]]), flush=True)
     return done.returncode if verdict == "found" else 0
 

@@ -1,5 +1,7 @@
 """The text keeps up with the code: links, paths, flags, targets, the glossary, the code that is shown."""
 
+import ast
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -101,6 +103,26 @@ def test_commands_name_targets_files_and_fields_that_exist(page):
 def test_shown_python_compiles(page):
     for number, code in enumerate(fences(page.read_text(), "python")):
         compile(code, f"{page.name}, block {number}", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_shown_imports_exist(page):
+    shown = [node for code in fences(page.read_text(), "python") for node in ast.walk(ast.parse(code))]
+    for node in shown:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "flatwide":
+            for alias in node.names:
+                has_name = hasattr(importlib.import_module(node.module), alias.name)
+                assert has_name or importlib.util.find_spec(f"{node.module}.{alias.name}"), alias.name
+
+
+def test_the_analysis_has_the_functions_of_its_page():
+    rows = re.findall(r"^\| [^|]+\? \| (.+) \|$", (ROOT / "docs" / "analysis.md").read_text(), flags=re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`((?:\w+\.)+\w+)`", row)]
+    assert len(named) > 25
+    for name in named:
+        module, _, function = name.rpartition(".")
+        module = module if module.startswith("flatwide") else f"flatwide.analysis.{module}"
+        assert hasattr(importlib.import_module(module), function), name
 
 
 def test_glossary_has_every_config_field_with_its_default_and_every_result_field(load_script):

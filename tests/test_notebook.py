@@ -41,6 +41,11 @@ def test_the_notebook_runs_and_gives_what_it_shows(notebook, tmp_path, monkeypat
     )
 
 
+def test_the_notebook_imports_what_exists(notebook):
+    first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    exec(compile("".join(first["source"]), "first cell", "exec"), {})
+
+
 def test_the_notebook_is_committed_with_its_outputs_and_without_paths(notebook):
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))

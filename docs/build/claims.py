@@ -33,15 +33,20 @@ from flatwide.analysis.estimates import Estimate
 PAGE = Path(__file__).parents[1] / "claims.md"
 
 SLOPE = "points per tenfold increase in parameters"
+SLOPES = "[slopes](results.md#gains-by-width)"
 
 
 class Claim(NamedTuple):
-    """A claim of the paper, the function that evaluates it, and what its numbers are."""
+    """A claim of the paper, the function that evaluates it, and what its numbers are.
+
+    elsewhere: where the numbers are; their table is not repeated then.
+    """
 
     name: str
     text: str
     evaluate: Callable[[], list[Evidence]]
     number: str = "number"
+    elsewhere: str = ""
 
 
 def overall(evidence: Sequence[Evidence]) -> str:
@@ -54,7 +59,7 @@ def overall(evidence: Sequence[Evidence]) -> str:
 
 def of(study: Result, number: str, verdict: str) -> Evidence:
     """Name the study that a number is from."""
-    return Evidence(study.link, f"{study.data}, {study.model}", number, verdict)
+    return Evidence(study.link, study.name, number, verdict)
 
 
 def growth(study: Result) -> Evidence:
@@ -71,7 +76,8 @@ def smallest(study: Result) -> Evidence:
     width = widths(study)[0]
     gain = study.in_unit(width.estimate)
     number = interval(gain, f"at {width.num_params:,}")
-    return of(study, number, near_zero(gain.low, gain.high))
+    verdict = near_zero(gain.low, gain.high)
+    return of(study, number if verdict != OPEN else "", verdict)
 
 
 def best_rhos() -> list[Evidence]:
@@ -89,7 +95,7 @@ def _best_rhos(study: Result) -> Evidence:
         for row, members, edge in zip(ends, sets, edges, strict=True)
     ]
     verdict = HOLDS if max(sets[0]) < min(sets[1]) else FAILS if max(sets[1]) < min(sets[0]) else OPEN
-    return of(study, " → ".join(texts), verdict)
+    return of(study, f"from {' to '.join(texts)}" if verdict != OPEN else "", verdict)
 
 
 def amplified() -> list[Evidence]:
@@ -122,23 +128,16 @@ def flatter() -> list[Evidence]:
         texts.append(factor(fall.scaled(0.1), f"{words} per increase of 0.1 in rho"))
         kinds.append(verdict_of(fall.low, fall.high, positive=False))
     kind = all_hold(kinds)
-    along_rho = Evidence("studies/theory_stability.md", "digits, MLP, squared loss", "; ".join(texts), kind)
+    along_rho = Evidence("studies/theory_stability.md", "digits, MLP, squared loss", f"by {' and '.join(texts)}", kind)
     return [along_rho, *(item for study in result_curvature.measured() for item in _flatter_at(study))]
 
 
 def _flatter_at(study: Result) -> list[Evidence]:
-    """Compute the top eigenvalue and the non-uniformity of SAM's minima over the base's, at each measured size."""
+    """Judge the top eigenvalue and the non-uniformity of SAM's minima over the base's, at each measured size."""
     evidence = []
     for end in result_curvature.ends(study):
-        ratios = {
-            words: end.ratios[name]
-            for name, words in ((result_curvature.TOP, "top eigenvalue"), (result_curvature.NON_UNIFORMITY, "s₂"))
-            if name in end.ratios
-        }
-        numbers = " and ".join(factor(ratio, words) for words, ratio in ratios.items())
-        kind = all_hold([verdict_of(ratio.low, ratio.high, positive=False) for ratio in ratios.values()])
-        number = f"{numbers}, at rho {end.rho:g} and {end.num_params:,} parameters"
-        evidence.append(of(study, number, kind))
+        kind = all_hold([verdict_of(ratio.low, ratio.high, positive=False) for ratio in end.ratios.values()])
+        evidence.append(of(study, f"at {end.num_params:,}", kind))
     return evidence
 
 
@@ -175,7 +174,7 @@ def without_regularization() -> list[Evidence]:
     for study in sorted((study for study in results() if study.without), key=lambda study: study.without, reverse=True):
         grows = growth(study)
         verdict = {HOLDS: FAILS, FAILS: HOLDS}.get(grows.verdict, grows.verdict)
-        evidence.append(grows._replace(number=f"{study.without}: {grows.number}", verdict=verdict))
+        evidence.append(grows._replace(number=f"({study.without})", verdict=verdict))
     return evidence
 
 
@@ -190,16 +189,26 @@ def depths() -> list[Evidence]:
 
 
 CLAIMS = (
-    Claim("C1", "the gain of SAM grows with width", lambda: [growth(study) for study in judged("C1")], SLOPE),
+    Claim(
+        "C1",
+        "the gain of SAM grows with width",
+        lambda: [growth(study)._replace(number="") for study in judged("C1")],
+        elsewhere=SLOPES,
+    ),
     Claim(
         "C2",
         "with few parameters the gain is near zero",
         lambda: [smallest(study) for study in judged("C2")],
-        "points at the smallest number of parameters",
+        elsewhere="[gains](results.md#gains-by-width) at the smallest number of parameters; in points",
     ),
     Claim("C3", "1-D regression: SAM's functions are simpler where there are many neurons, not few", simpler_functions),
     Claim("C4", "SAM ends in SGD's basin where there are few neurons, in a flatter one where there are many", basins),
-    Claim("C5", "the best rho grows with the number of parameters", best_rhos),
+    Claim(
+        "C5",
+        "the best rho grows with the number of parameters",
+        best_rhos,
+        elsewhere="[best rho](results.md#gains-by-width), and its sets (`best_rho_set`) in the tables of each study",
+    ),
     Claim("C6", "the smoothness constant β shrinks with width, the PL constant α grows", smoothness),
     Claim(
         "C7", "label noise amplifies the growth", amplified, "points more per tenfold increase than without label noise"
@@ -214,9 +223,14 @@ CLAIMS = (
         "C9",
         "the gain does not grow without weight decay, without early stopping, or for ViT",
         without_regularization,
-        SLOPE,
+        elsewhere=SLOPES,
     ),
-    Claim("C10", "minima of SAM are flatter and more uniform, the more so the larger rho", flatter),
+    Claim(
+        "C10",
+        "minima of SAM are flatter and more uniform, the more so the larger rho",
+        flatter,
+        elsewhere="[ratios](results.md#curvature-of-the-minima) at a number of parameters",
+    ),
     Claim("C11", "unnormalized SAM converges linearly where it interpolates", linear_convergence),
     Claim("C12", "with depth, the gain grows for MLPs and not for ResNets", depths, SLOPE),
     Claim(
@@ -229,17 +243,14 @@ CLAIMS = (
 
 HEAD = f"""# The paper's claims
 
-`python docs/build/pages.py` writes this page from the tables in `docs/studies/`. [What was found](results.md) has
-the gains, seeds and conclusions. Most studies are smaller than the paper's, on other data; a verdict applies to
-what was run.
+`python docs/build/pages.py` writes this page from the tables in `docs/studies/`. Most studies are smaller than the
+paper's, on other data; a verdict applies to what was run.
 
-95 % intervals over seeds, each on its own; those of **C3** and **C4**, whose verdicts are about several sizes at once,
-hold jointly over the sizes; [slopes](results.md#gains-by-width). A claim **holds** or **does not** if
-the whole interval implies it, and is **not decided** if the interval includes both. Of the decided verdicts, expect one
-in twenty to be wrong by chance, and more where several intervals decide.
+A claim **holds** or **does not** if the whole 95 % interval over seeds implies it (joint over
+the sizes in **C3** and **C4**, whose verdicts are about several), and is **not decided** if the
+interval includes both. Of the decided verdicts, expect one in twenty to be wrong by chance, and more where several
+intervals decide. Labels of data are explained with the [gains](results.md#gains-by-width).
 
-- Unless they are said to be tuned, for each arm, SAM and its base have the same learning rate and weight decay. "Half
-  wrong" is half of the training labels.
 - **C1, C9, C13**: the paper's data have right labels.
 - **C2**: near zero is within ±{NEAR_ZERO:g} points; for the barriers of **C4**, within a tenth of SGD's training loss.
 - **C5** needs several rho. Its sets have 95 % confidence each, and are censored at the end of a grid.
@@ -251,8 +262,19 @@ in twenty to be wrong by chance, and more where several intervals decide.
 def section(claim: Claim, evidence: Sequence[Evidence]) -> str:
     """Write the evidence of a claim."""
     head = f"## {claim.name}: {claim.text}\n\n"
+    if claim.elsewhere:
+        return f"{head}Numbers: {claim.elsewhere}.\n\n{_by_verdict(evidence)}"
     rows = "\n".join(f"| [{item.data}]({item.page}) | {item.number} | {item.verdict} |" for item in evidence)
     return f"{head}| data, network | {claim.number} (95 % interval) | verdict |\n|---|---|---|\n{rows}\n"
+
+
+def _by_verdict(evidence: Sequence[Evidence]) -> str:
+    """List the studies of each verdict."""
+    lines = []
+    for kind in (HOLDS, FAILS, OPEN):
+        links = [f"[{item.data}]({item.page}) {item.number}".strip() for item in evidence if item.verdict == kind]
+        lines += [f"- **{kind}**: {'; '.join(links)}\n"] if links else []
+    return "".join(lines)
 
 
 def page() -> str:

@@ -33,14 +33,15 @@ def simpler_functions() -> list[Evidence]:
         rows = read("theory_regression_1d/function_by_rho.csv", where)
         wide = rows.pivot(index="rho", columns="seed", values="value")
         ratio = estimates.mean(np.log(wide.loc[0.2] / wide.loc[0.0]).to_numpy(), level=estimates.sidak(len(sizes)))
-        number = factor(ratio, f"at {size:,} parameters")
+        number = factor(ratio, f"at {size:,}")
         kind = verdict_of(ratio.low, ratio.high, positive=False)
         if size < 100:  # there the claim is that they are equally simple
             kind = FAILS if kind != OPEN else OPEN
         numbers_and_kinds.append((number, kind))
     kinds = [kind for _, kind in numbers_and_kinds]
     whole = HOLDS if kinds[2:] == [HOLDS, HOLDS] and FAILS not in kinds[:2] else FAILS if FAILS in kinds[2:] else OPEN
-    numbers = "variation of the slope, SAM over SGD: " + "; ".join(number for number, _ in numbers_and_kinds)
+    listed = "; ".join(number for number, _ in numbers_and_kinds)
+    numbers = f"variation of the slope, SAM over SGD, at a number of parameters: {listed}"
     return [
         Evidence("studies/theory_regression_1d.md", "12 points on a line, one hidden layer, rho 0.2", numbers, whole)
     ]
@@ -60,14 +61,15 @@ def basins() -> list[Evidence]:
         barrier = estimates.mean(wide["barrier.barrier"][0.2].to_numpy(), level=level)
         eigenvalues = wide["curvature.top_eigenvalue"]
         ratio = estimates.mean(np.log(eigenvalues[0.2] / eigenvalues[0.0]).to_numpy(), level=level)
-        text = interval(barrier, f"at {size:,} parameters", digits=3)
+        text = interval(barrier, f"at {size:,}", digits=3)
         texts.append(f"{text}, {factor(ratio, '')}")
         if size < 100:
             kinds.append(near_zero(barrier.low, barrier.high, margin=0.1 * wide["train_loss"][0.0].mean()))
         else:
             kinds += [verdict_of(barrier.low, barrier.high), verdict_of(ratio.low, ratio.high, positive=False)]
     data = "12 points on a line, one hidden layer, rho 0.2, 3 seeds"
-    numbers = f"barrier in squared error, and top eigenvalue of SAM over SGD: {'; '.join(texts)}"
+    what = "barrier in squared error, and top eigenvalue of SAM over SGD, at a number of parameters"
+    numbers = f"{what}: {'; '.join(texts)}"
     return [Evidence("studies/theory_regression_1d.md", data, numbers, all_hold(kinds))]
 
 
@@ -78,10 +80,11 @@ def smoothness() -> list[Evidence]:
         where = {"quantity": f"smoothness.{quantity}", "rho": 0.0}
         rows = read("theory_smoothness_pl/smoothness_by_width.csv", where)
         change = log_slope(rows, "num_params", is_size=True)
-        texts.append(factor(change, f"{words} per tenfold increase in parameters"))
+        texts.append(factor(change, words))
         kinds.append(verdict_of(change.low, change.high, positive=positive))
     kind = all_hold(kinds)
-    return [Evidence("studies/theory_smoothness_pl.md", "digits, MLP, SGD, last epoch", "; ".join(texts), kind)]
+    numbers = f"per tenfold increase in parameters: {'; '.join(texts)}"
+    return [Evidence("studies/theory_smoothness_pl.md", "digits, MLP, SGD, last epoch", numbers, kind)]
 
 
 def linear_convergence() -> list[Evidence]:

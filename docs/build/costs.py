@@ -4,7 +4,7 @@
 
 Each study is expanded into its runs, as by --dry_run, and the gradient of each shape is traced; nothing is trained.
 Data that are not on the machine are replaced: by their declared shapes, or by synthetic data of the same kind. It takes
-some minutes. The two rates are assumptions, not measurements: give those of your GPU.
+some minutes. The two rates are assumptions: give those of your GPU.
 """
 
 import json
@@ -49,12 +49,11 @@ program, and the gradients of each run, two a step with SAM. Hours follow under 
 
 Evaluation, compilation and Atari, which [its emulators](performance.md#atari) limit, are not counted. Molecules are
 synthetic. For sentences and reviews six operations for each weight and position are assumed, with 32 and 24 positions
-a text; their vocabularies are synthetic and smaller than the paper's. A run that studies share is counted once.
+a text, and smaller vocabularies than the paper's. A run that studies share is counted once.
 
 All {num_runs:,} runs take {total:,.0f} GPU-hours, {days:.0f} days of one GPU, {share:.0f} % of it for {largest}.
-A day of {budget:g} hours does every group of runs (one network with SAM, or one without) that takes
-{bound:.4g} hours or less, {within:.1f} hours in all; the last column has the numbers of parameters of the
-networks of which it does both groups.
+A day of {budget:g} hours does every group of runs (one network with SAM, or one without) that takes {bound:.4g} hours
+or less, {within:.1f} hours in all; the last column has the networks of which it does both groups, by parameters.
 
 | study | runs | gradients, millions | GPU-hours | networks within the day |
 |---|---|---|---|---|
@@ -67,8 +66,8 @@ _MEASURED = """Minutes of training, evaluation and compilation, summed over runs
 EPYC, of which an undisturbed core takes as little as half: {hours:.1f} hours. Other studies have their times on their
 pages.
 
-| study | what was run | runs | minutes |
-|---|---|---|---|
+| study | runs | minutes |
+|---|---|---|
 {rows}"""
 _MEASURED_BEGINS, _MEASURED_ENDS = "## Measured\n\n", "\n\n## The paper's grid"
 
@@ -208,7 +207,7 @@ def measured() -> str:
 
 def _measured_row(name: str, costs: Sequence[Mapping[str, Any]]) -> str:
     runs, minutes = (sum(cost[key] for cost in costs) for key in ("runs", "minutes"))
-    return f"| [{name}](studies/{name}.md) | {'; '.join(cost['what'] for cost in costs)} | {runs:,} | {minutes} |"
+    return f"| [{name}](studies/{name}.md) | {runs:,} | {minutes} |"
 
 
 def with_measured(text: str) -> str:

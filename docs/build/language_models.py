@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import altair as alt
 import numpy as np
 import pandas as pd
-from claim_numbers import Evidence, interval, verdict_of
+from claim_numbers import OPEN, Evidence, interval, verdict_of
 from claims import Claim, overall, section
 from result_tables import decimal, read
 from studies import FOLDER
 
-from flatwide.analysis import comparisons, estimates, planning, table
+from flatwide.analysis import comparisons, estimates, table
 from flatwide.analysis.estimates import Estimate
-from flatwide.figures import lines, style
+from flatwide.figures import drawing, lines, style
 from flatwide.figures.save import save
 
 PAGE = FOLDER.parent / "language_model_claims.md"
@@ -28,20 +28,11 @@ NOT_TESTED = "not tested"
 RATE = 0.005  # the learning rate of the networks that are rounded and fine-tuned
 WIDTHS = (32, 64)  # that are rounded and fine-tuned
 ROBUST, AVERAGED = "held_out_robustness", "averaged_robustness"
-FOUR_BITS = "rounded_4_channel"
-CHANGES = {FOUR_BITS: "4 bits", "rounded_8_channel": "8 bits", "noise_10": "10 % noise"}
+RISES = "[rises of each arm](studies/lm_quantization.md#results), in bits"
 START, CONTINUED = "lm_width", "lm_quantization"
-TRAINED = {START: "a million tokens", CONTINUED: "then continued"}
+TRAINED = {START: "pretrained", CONTINUED: "continued"}
 BASE, SHORT, FAST = "AdamW", "AdamW, shorter decay", "AdamW, larger rate"
-SAM, LATE = "SAM", "SAM in the decay alone"
-
-
-def with_interval(estimate: Estimate, unit: str, *, digits: int = 4) -> str:
-    """Write a number with its interval and, where it contains zero, the smallest detectable effect."""
-    text = f"{interval(estimate, unit, digits=digits)}, {estimate.num_seeds} seeds"
-    if estimate.sign == 0:
-        text += f"; detectable: {planning.detectable(estimate):.{digits}f}"
-    return text
+SAM, LATE = "SAM", "SAM in the decay"
 
 
 def paired(treatment: pd.Series, control: pd.Series) -> Estimate:
@@ -104,9 +95,9 @@ class Arm(NamedTuple):
         """Select a result by seed."""
         return self.runs[self.runs["hidden_size"] == width].set_index("seed")[f"{self.measurement}.{name}"].dropna()
 
-    def change(self, width: int, *, name: str = FOUR_BITS) -> pd.Series:
-        """Select the change of the bits per byte by rounding or noise."""
-        return self.column(width, f"{name}_metric_change")
+    def change(self, width: int) -> pd.Series:
+        """Select the change of the bits per byte by rounding to 4 bits."""
+        return self.column(width, "rounded_4_channel_metric_change")
 
 
 @functools.cache
@@ -138,20 +129,14 @@ def quantization_table() -> str:
     """Write the table of lm_quantization."""
     rows = []
     for each in arms():
+        cells = [f"{TRAINED[each.study]}: {each.name}"]
         for width in WIDTHS:
-            after = (each.column(width, "metric") + each.change(width)).mean()
-            if not each.change(width).size:
-                continue
-            changes = [estimates.mean(each.change(width, name=name).to_numpy()) for name in CHANGES]
-            numbers = [f"{each.column(width, 'metric').mean():.3f}", f"{after:.3f}"]
-            numbers += [
-                f"{decimal(1000 * change.value, digits=1, sign='z')} ± {1000 * change.reach:.1f}" for change in changes
-            ]
-            rows.append(
-                f"| {TRAINED[each.study]} | {each.name} | {width} | {changes[0].num_seeds} | {' | '.join(numbers)} |\n"
-            )
-    head = f"| trained for | arm | width | seeds | bits per byte | after 4 bits | {' | '.join(CHANGES.values())} |"
-    return f"{head}\n{'|---' * 9}|\n{''.join(rows)}"
+            change = estimates.mean(each.change(width).to_numpy())
+            cells.append(f"{each.column(width, 'metric').mean():.3f}")
+            cells.append(f"{decimal(1000 * change.value, digits=1, sign='z')} ± {1000 * change.reach:.1f}")
+        rows.append(f"| {' | '.join(cells)} |\n")
+    head = f"| arm | {' | '.join(f'bits, {width} | rise, {width}' for width in WIDTHS)} |"
+    return f"{head}\n{'|---' * (1 + 2 * len(WIDTHS))}|\n{''.join(rows)}"
 
 
 def draw_rounding() -> None:
@@ -232,14 +217,6 @@ def radii() -> list[float]:
     return sorted(rho for rho in fine_tuned()["pretraining_rho"].unique() if rho > 0)
 
 
-def predicted(width: int, rho: float) -> float:
-    """Return the median over runs of the second-order rise, half of d' H d, divided by the measured rise."""
-    rows = fine_tuned()
-    rows = rows[(rows["hidden_size"] == width) & (rows["pretraining_rho"] == rho)]
-    second_order = rows["forgetting.directional_sharpness"] * rows["forgetting.distance"] ** 2 / 2
-    return float((second_order / rows["forgetting.loss_rise"]).median())
-
-
 def forgetting_table() -> str:
     """Write the table of lm_forgetting."""
     rows = []
@@ -247,14 +224,10 @@ def forgetting_table() -> str:
         rises, losses = (kept(width, rho, f"forgetting.{name}") for name in ("loss_rise", "loss"))
         numbers = [f"{rises[side].mean():.3f}" for side in ("base", "sam")]
         numbers += [interval(paired(each["sam"], each["base"]), "", digits=3) for each in (rises, losses)]
-        ratios = [f"{predicted(width, each):.2f}" for each in (0.0, rho)]
-        cells = (str(width), f"{rho:g}", str(len(rises)), *numbers, " / ".join(ratios))
+        cells = (str(width), f"{rho:g}", *numbers)
         rows.append(f"| {' | '.join(cells)} |\n")
-    head = (
-        "| width | rho | seeds | rise, AdamW | rise, SAM | difference of rises | difference of losses "
-        "| predicted / measured rise, AdamW / SAM |"
-    )
-    return f"{head}\n{'|---' * 8}|\n{''.join(rows)}"
+    head = "| width | rho | rise, AdamW | rise, SAM | difference of rises | difference of losses |"
+    return f"{head}\n{'|---' * 6}|\n{''.join(rows)}"
 
 
 def draw_frontiers() -> None:
@@ -276,7 +249,7 @@ def draw_frontiers() -> None:
         y = alt.Y("first_loss:Q", title="loss on the first text (nats)", **axes)
         marks = alt.Chart(alt.NamedData(name=f"frontier_{index}")).mark_line(point=True)
         layer = marks.encode(x=x, y=y, color=color, order="learning_rate:Q")
-        charts.append(lines.panel_chart([layer], (300, 200), title=f"Width {width}"))
+        charts.append(drawing.panel([layer], (300, 200), title=f"Width {width}"))
     title = alt.Title("Fine-tuning at four learning rates", subtitle=["means of 5 seeds"])
     whole = alt.ConcatChart(concat=charts, columns=2)
     chart = style.finish(whole, title=title, datasets=tables, params=[], shared_or_independent={"color": "shared"})
@@ -291,9 +264,9 @@ def of(study: str, data: str, number: str, verdict: str) -> Evidence:
     return Evidence(f"studies/{study}.md", data, number, verdict)
 
 
-def judge(study: str, data: str, estimate: Estimate, unit: str, *, positive: bool, more: str = "") -> Evidence:
+def judge(study: str, data: str, estimate: Estimate, *, positive: bool, more: str = "") -> Evidence:
     """Judge the claim that a number is positive, or negative."""
-    text = with_interval(estimate, unit) + more
+    text = interval(estimate, "", digits=4) + more
     return of(study, data, text, verdict_of(estimate.low, estimate.high, positive=positive))
 
 
@@ -303,9 +276,9 @@ def forgets_less() -> list[Evidence]:
     for width, rho in itertools.product(WIDTHS, radii()):
         rises = kept(width, rho, "forgetting.loss_rise")
         share = f"; {100 * (rises['sam'].mean() / rises['base'].mean() - 1):+.0f} %".replace("-", "−")
-        data = f"Python's sources, width {width}, rho {rho:g}"
+        data = f"width {width}, rho {rho:g}"
         change = paired(rises["sam"], rises["base"])
-        evidence.append(judge("lm_forgetting", data, change, "nats", positive=False, more=share))
+        evidence.append(judge("lm_forgetting", data, change, positive=False, more=share))
     return evidence
 
 
@@ -316,9 +289,10 @@ def against(study: str, name: str, control: str, *, positive: bool = False) -> l
         values = [arm(study, each).change(width) for each in (name, control)]
         if min(map(len, values)) < 2:
             continue
-        data = f"{TRAINED[study]}, width {width}: {name} against {control}"
-        share = f"; {100 * (values[0].mean() / values[1].mean() - 1):+.0f} %".replace("-", "−")
-        evidence.append(judge("lm_quantization", data, paired(*values), "bits", positive=positive, more=share))
+        data = f"{TRAINED[study]}, width {width}: {name}{f' against {control}' if control != BASE else ''}"
+        share = f", {100 * (values[0].mean() / values[1].mean() - 1):+.0f} %".replace("-", "−")
+        item = judge("lm_quantization", data, paired(*values), positive=positive, more=share)
+        evidence.append(item._replace(number="") if item.verdict == OPEN else item)
     return evidence
 
 
@@ -345,14 +319,14 @@ def fits_worse() -> list[Evidence]:
     for kind, words in ((comparisons.TUNED, "each tuned"), (comparisons.BOTH_AVERAGED, "both averaged")):
         for size, gain in gains(kind).items() if kind in compared() else ():
             rise = gain.scaled(-math.log(2))
-            evidence.append(judge(START, f"{words}, {size:,} parameters", rise, "nats", positive=True))
+            evidence.append(judge(START, f"{words}, {size:,} parameters", rise, positive=True))
     return evidence
 
 
 def gain_grows() -> list[Evidence]:
     """Test whether the gain of SAM grows with width."""
     slope = estimates.slope(compared()[comparisons.TUNED].scores)
-    return [judge(START, "each tuned, widths 32 and 64", slope, "bits", positive=True)]
+    return [judge(START, "each tuned, widths 32 and 64", slope, positive=True)]
 
 
 def untested(study: str, why: str) -> Callable[[], list[Evidence]]:
@@ -365,22 +339,22 @@ CLAIMS = (
         "L1",
         "pretraining by SAM reduces forgetting, at equal loss after fine-tuning (reported: up to 80 %)",
         forgets_less,
-        "rise of the loss on the first text, SAM minus AdamW",
+        "rise of the loss on the first text, nats, SAM minus AdamW",
     ),
     Claim(
         "L2",
         "SAM reduces the rise of the loss by rounding to 4 bits (reported: 40 %)",
         rounds_better,
-        "difference of rises",
+        elsewhere=f"{RISES}; minus that of AdamW",
     ),
     Claim("L3", "the advantage grows with the number of tokens", untested(START, "SAM has one length")),
     Claim(
         "L4",
         "AdamW with a larger learning rate or a shorter decay reduces the rise by rounding as much as SAM",
         does_as_much,
-        "difference of rises",
+        elsewhere=RISES,
     ),
-    Claim("L5", "the held-out loss of SAM is worse than that of AdamW", fits_worse, "loss, SAM minus AdamW"),
+    Claim("L5", "the held-out loss of SAM is worse than that of AdamW", fits_worse, "loss, nats, SAM minus AdamW"),
     Claim(
         "L5f",
         "that of functional SAM is better (reported: by 0.005 to 0.01 nats)",
@@ -390,23 +364,21 @@ CLAIMS = (
         "L6",
         "averaging the weights reduces the rise by rounding",
         lambda: against(START, f"{BASE}, averaged", BASE),
-        "difference of rises",
+        elsewhere=f"{RISES}; minus that of AdamW",
     ),
-    Claim("L7", "the gain of SAM grows with width", gain_grows, "gain per tenfold increase in parameters"),
+    Claim("L7", "the gain of SAM grows with width", gain_grows, "bits per tenfold increase in parameters"),
 )
 
 HEAD = """# Claims about language models
 
-What was reported of SAM for language models of 20 million to a billion parameters, tested on networks of 41,120 and
-131,392, trained on a million bytes of addresses to the Congress: **far smaller, and far from converged.** A verdict
-applies to what was run.
+What was reported of SAM for language models of 20 million to a billion parameters, tested on networks of widths 32 and
+64 (41,120 and 131,392 parameters), trained on a million bytes of addresses to the Congress: **far smaller, and far from
+converged.** `python docs/build/pages.py` writes this page from the tables of [`lm_width`](studies/lm_width.md),
+[`lm_quantization`](studies/lm_quantization.md) and [`lm_forgetting`](studies/lm_forgetting.md).
 
-`python docs/build/pages.py` writes this page from the tables of [`lm_width`](studies/lm_width.md),
-[`lm_quantization`](studies/lm_quantization.md) and [`lm_forgetting`](studies/lm_forgetting.md). 95 % intervals over
-seeds, paired, each on its own; [verdicts](claims.md) as for the paper's claims. "Detectable" is the smallest true
-effect that as many seeds show with a chance of 80 %. Of the radii 0.005, 0.02 and 0.05 all that were run are listed.
-The networks that are rounded and fine-tuned are trained at one learning rate, 0.005, unless they say a larger one; they
-are compared at equal settings, not at equal loss.
+95 % intervals over 5 paired seeds; [verdicts](claims.md) as for the paper's claims. All radii of 0.005, 0.02 and 0.05
+that were run are listed. Networks that are rounded or fine-tuned are trained at the learning rate 0.005 unless it is
+said to be larger, and are compared at equal settings, not at equal loss.
 
 """
 

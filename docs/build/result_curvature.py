@@ -90,13 +90,11 @@ def section() -> str:
     saddles, networks = (sum(getattr(end, name) for _, end in sizes) for name in ("num_saddles", "num_networks"))
     return f"""## Curvature of the minima
 
-At the end of training: the top eigenvalue of the Hessian of the mean loss, and s₂, how much the Hessians of single
-examples differ ([definitions](measure.md)), on {fewest:,} to {most:,} training examples. Geometric means over
-{num_seeds} seeds, base → SAM, and the ratio of SAM to its base, paired by seed, with its 95 % interval: below 1 is
-flatter, or more uniform. The gain is that of the same networks at the last evaluation, in points or in the game's
-score. Intervals are those of single numbers, not joint. For each run, with probability 0.9999 or more, the true top
-eigenvalue exceeds the value found by at most {100 * hidden:.2g} %. "Minimum" means where training ended: {saddles} of
-{networks} networks have a negative eigenvalue.
+Where training ended ({saddles} of {networks} networks have a negative eigenvalue): the top eigenvalue of the Hessian,
+and s₂, how much the Hessians of single examples differ ([definitions](measure.md)), on {fewest:,} to {most:,} training
+examples. Geometric means over {num_seeds} seeds, base → SAM, and the ratio of SAM to its base, paired by seed, with its
+95 % interval: below 1 is flatter, or more uniform. The gain is that of the same networks. With probability 0.9999 or
+more, a true top eigenvalue exceeds the value found by at most {100 * hidden:.2g} %.
 
 | data | parameters | rho | top eigenvalue | ratio | s₂ | ratio | gain |
 |---|---|---|---|---|---|---|---|

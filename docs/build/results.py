@@ -22,14 +22,12 @@ FIGURE = DOCS / "figures" / "gain_of_studies"
 NOTHING = "–"
 ARROW = "<br>→ "
 COLUMNS = (
-    "data",
-    "model",
+    "data, model",
     "parameters",
     "seeds",
     "gain (joint 95 % interval)",
     "slope (95 % interval)",
     "best rho",
-    "paper's gain",
 )
 HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
@@ -45,16 +43,16 @@ def with_ends(value: float, low: float, high: float, study: Result) -> str:
 
 
 def papers(study: Result) -> str:
-    """Write the paper's gain at its smallest and largest network."""
+    """Write the paper's gain at its smallest and largest network, below the gain."""
     if not study.paper:
-        return NOTHING
+        return ""
     rows = (
         paper.paper_values(study.paper["workload"], setting=study.paper.get("setting", ""))
         .sort_values("num_params")
         .to_dict("records")
     )
     first, last = (f"{number(row['gain'], study)} at {size(row['num_params'])}" for row in (rows[0], rows[-1]))
-    return f"{first}{ARROW}{last}"
+    return f"<br>paper: {first}{ARROW}{last}"
 
 
 def size(num_params: int) -> str:
@@ -69,14 +67,12 @@ def row(study: Result) -> str:
     ends = [with_ends(width.gain, *joint_interval(width, len(every)), study) for width in (first, last)]
     line = slope(study)
     cells = (
-        f"[{study.data}]({study.link})",
-        study.model,
+        f"[{study.name}]({study.link})",
         f"{first.num_params:,}{ARROW}{last.num_params:,}",
         str(min(width.num_seeds for width in every)),
-        ARROW.join(ends),
+        ARROW.join(ends) + papers(study),
         NOTHING if line is None else with_ends(line.value, line.low, line.high, study),
         f"{first.best_rho}{ARROW}{last.best_rho}{' (one tried)' if last.num_rhos == 1 else ''}",
-        papers(study),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -132,13 +128,6 @@ def at(study: Result, index: int = -1) -> str:
     return f"{tenths(study, width.gain)} points ({ends}) at {width.num_params:,} parameters"
 
 
-def growth(study: Result) -> str:
-    """Write the slope of a study."""
-    line = slope(study)
-    assert line is not None
-    return f"{tenths(study, line.value)} ({tenths(study, line.low)} to {tenths(study, line.high)})"
-
-
 def tenths(study: Result, value: float) -> str:
     """Write a number in the unit of the study, with one digit."""
     return decimal(study.factor * value, digits=1, sign="")
@@ -160,12 +149,10 @@ detected.
 
 - **Wrong labels.** SAM gains {at(noisy_digits)} on digits and {at(noisy_mnist)} on MNIST,
   mostly because the base gets worse with width as it fits more of the wrong labels, and {at(noisy_cifar)}
-  on CIFAR-10. With 360 examples, which the base memorizes too, no gain is detected.
+  on CIFAR-10. With 360 examples no gain is detected.
 - **Tune the base first.** With each arm's learning rate tuned, {at(tuned_digits)} remain on digits and
   {at(tuned_mnist)} on MNIST; on CIFAR-10 none is detected. With the weight decay tuned,
-  {at(decay_tuned)} remain on MNIST. Most of the growth is gone: per tenfold increase in
-  parameters {growth(tuned_digits)} points remain on digits, where it was 13.6 at the same sizes, and
-  {growth(tuned_mnist)} on MNIST, where it was {growth(noisy_mnist)}. Averaging the base's weights costs no
+  {at(decay_tuned)} remain on MNIST. Most of the growth with width is gone. Averaging the base's weights costs no
   gradient; [against it](studies/digits_fair_fight.md) 1.44 points (−0.30 to 3.18) remain on digits.
 - **Right labels.** On digits 0.5 to 1.1 points from 1,210 parameters on; on MNIST none is detected. SAM loses a quarter
   of a point on Fashion-MNIST, 0.9 points with a small ViT and 1.3 on synthetic molecules.
@@ -173,13 +160,13 @@ detected.
   in the last epochs gains depends on [schedule and length](studies/late_sam.md).
 - **Rho.** A rho too large for a small network costs up to 76 points on digits. The best rho grows with width in both
   digits studies and on MNIST at the paper's length, from 0.02 to 0.2; `python main.py advise` extrapolates it.
-- **Few parameters.** On digits no gain is detected at 310 and 610 parameters, with wide intervals; MNIST with wrong
-  labels gains {at(noisy_mnist, 0)}.
+- **Few parameters.** On digits no gain is detected at 310 and 610 parameters, with wide intervals; on MNIST with wrong
+  labels {at(noisy_mnist, 0)}.
 - **Not flatness by itself.** SAM's networks end flatter, by the top eigenvalue, in {flatter} of {len(flatness)} cases,
   [with a gain and without one](#curvature-of-the-minima).
 
-All settings are chosen by clean test labels of other seeds, which matters most where training labels are wrong. These
-intervals are those of one size; the tables have joint ones. [The claims](claims.md) judge the paper's."""
+All settings are chosen by clean test labels of other seeds, which matters most where training labels are wrong.
+Intervals above are those of one size; those of the tables are joint. [The claims](claims.md) judge the paper's."""
 
 
 def page() -> str:
@@ -195,14 +182,13 @@ def page() -> str:
 
 ## Gains by width
 
-- **Parameters, seeds, gain, best rho**: at the smallest → largest network. A gain is how much better SAM is than its
-  base, in points of accuracy or average precision, in squared error, in bits per byte, or in the game's score. Each
-  seed is scored at the rho that the other seeds choose. Unless they are said to be tuned, for each arm, both have the
-  same learning rate and weight decay. "Half wrong" is half of the training labels.
-- **Intervals of gains** hold jointly for all widths of a study.
+- **Parameters, gain, best rho**: at the smallest → largest network. A gain is how much better SAM is than its base, in
+  points of accuracy or average precision, squared error, bits per byte, or the game's score. Each seed is scored at the
+  rho that the other seeds choose. Unless the label says "tuned" (for each arm), both arms have the same learning rate
+  and weight decay. "Half wrong" is half of the training labels. Intervals hold jointly for all widths of a study.
 - **Slope**: per tenfold increase in parameters, by least squares with the same weight for every width; its interval
   allows for the largest noise of the base that the tables permit. A dash: no gains of single seeds.
-- **Paper**: its gain at its own networks, most of them larger; for the treebank on Ancient Greek.
+- **Paper**: its gain at its own networks, most of them larger; for the treebanks on Ancient Greek.
 
 {HEAD}
 {real}
@@ -222,7 +208,8 @@ digits and 3 on CIFAR-10; in most other panels the intervals include zero](figur
 {result_curvature.section()}
 ## Other questions
 
-[Which SAM rule](studies/sam_variants.md), also [on three domains](studies/compare.md); [how many examples share a
+[Which SAM rule](studies/sam_variants.md), also [on three domains](studies/compare.md);
+[muP](studies/width_transfer.md); [every domain, in small](studies/all_domains.md); [how many examples share a
 perturbation](studies/m_sharpness.md); [when SAM is on](studies/late_sam.md);
 [language models](language_model_claims.md), rounded and fine-tuned; what the [theory](studies/theory_stability.md)
 predicts.

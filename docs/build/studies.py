@@ -14,7 +14,6 @@
     claims = ["C1", "C2"]
 
     [[costs]]                          # a row of the table of costs
-    what = "half of the labels wrong"
     runs = 72
     budget = 20                        # minutes; if it was written down before
     minutes = 17
@@ -66,6 +65,11 @@ class Result(NamedTuple):
     without_noise: str = ""
     without: str = ""
     curvature: Mapping[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """What was trained on what."""
+        return f"{self.data}, {self.model}"
 
     @property
     def link(self) -> str:

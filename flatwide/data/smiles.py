@@ -23,7 +23,7 @@ LABELS = {"": graphs.MISSING, "nan": graphs.MISSING, "0": 0, "0.0": 0, "1": 1, "
 NUM_FEATURES = 9
 
 NUM_MADE = 128
-MADE_TEST_EVERY = 5
+_SYNTHETIC_TEST_EVERY = 5
 MADE_NOISE = 0.05  # of the labels are flipped
 MADE_MISSING = 0.4
 _KIND = (0, 4, 8)  # features that tell the kinds of atoms of the synthetic labels apart: element, hydrogens, in a ring
@@ -107,8 +107,8 @@ def made_molecules() -> Dataset:
     lines = [line.split(",")[0] for line in files.read(path).decode().splitlines() if not line.startswith("#")]
     read = [chemistry.MolFromSmiles(line) for line in lines]
     molecules = [atoms_and_bonds(molecule) for molecule in read if molecule is not None]
-    is_test = np.arange(len(molecules)) % MADE_TEST_EVERY == MADE_TEST_EVERY - 1
-    collected = collect(molecules, _made_labels(molecules))
+    is_test = np.arange(len(molecules)) % _SYNTHETIC_TEST_EVERY == _SYNTHETIC_TEST_EVERY - 1
+    collected = collect(molecules, _synthetic_labels(molecules))
     return graphs.dataset(collected, np.flatnonzero(~is_test), np.flatnonzero(is_test))
 
 
@@ -212,7 +212,7 @@ def _number(value: str, names: tuple[str, ...]) -> int:
     return names.index(value) if value in names else len(names)
 
 
-def _made_labels(molecules: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _synthetic_labels(molecules: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Label each molecule by the 128 most frequent environments that at most half of the molecules have."""
     environments = [_environments(atoms, bonds) for atoms, bonds in molecules]
     counts = Counter(environment for some in environments for environment in some)

@@ -32,6 +32,7 @@ TABLES = (  # question, table, condition, tuned fields
     ("gain", "digits_label_noise", "", ()),
     ("growth", "digits_label_noise", "", ()),
     ("gain", "digits_fair_fight", "num_epochs == 60", ("learning_rate",)),
+    ("both", "mnist_label_noise/decided", "", ("learning_rate",)),
 )
 _GRIDS, _NUM_SEEDS = 400, range(3, 41)  # fixed grids: how many of each number of seeds
 

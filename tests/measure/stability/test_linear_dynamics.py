@@ -16,7 +16,7 @@ def loss(params, example, scale=1.0):
     return scale * jnp.dot(params, example) ** 2 / 2
 
 
-@pytest.mark.parametrize(("batch_size", "with_replacement"), [(3, False), (3, True)])
+@pytest.mark.parametrize(("batch_size", "with_replacement"), [(1, False), (3, False), (3, True)])
 def test_agrees_with_the_exact_growth_on_both_sides_of_the_threshold(batch_size, with_replacement):
     batches = MatrixBatches(2 * HESSIANS, batch_size, with_replacement=with_replacement)
     threshold = largest_learning_rate(batches, 0.1)

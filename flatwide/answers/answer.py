@@ -76,7 +76,8 @@ def _part(part: table.Part) -> tuple[str, str]:
     if part.not_learned:
         return f"No answer: {part.not_learned}.", ""
     # The sentence names several widths, so their intervals hold jointly, as those of the headline.
-    joint = [width.comparison.gain.at(estimates.sidak(len(part.widths))) for width in part.widths]
+    level = estimates.sidak(len(part.widths), level=part.question.level)
+    joint = [width.comparison.gain.at(level) for width in part.widths]
     rows = [
         row | {"corrected_low": estimate.low, "corrected_high": estimate.high}
         for row, estimate in zip(gain.corrected_gain.rows(part), joint, strict=True)

@@ -14,16 +14,21 @@ def title(split: table.Split) -> str:
     return units.title.removesuffix(" (%)")
 
 
-def notes(names: Sequence[str], average_last: int, splits: Sequence[table.Split]) -> tuple[str, ...]:
+def notes(
+    names: Sequence[str], average_last: int, splits: Sequence[table.Split], *, is_steered: bool = False
+) -> tuple[str, ...]:
     """Write what the scores of runs are, and how the intervals of several metrics hold together.
 
     Args:
       names: of the metrics that were asked for. splits: from `several.splits`, without those that restate another.
+      is_steered: whether the study steered itself by the first metric, whose verdict has the whole error rate.
     """
     found = []
     if average_last > 1:
         found.append(f"Each run is scored by the mean of its last {average_last} evaluations, a number set before it.")
-    if len(splits) > 1:
+    if len(splits) > 1 and is_steered:
+        found.append(f"The study steered itself by {title(splits[0])}; its error rate covers no other metric.")
+    elif len(splits) > 1:
         first, *others = map(title, splits)
         level, together = (
             f"{100 * splits[0].question.level:.4g} %",

@@ -57,11 +57,11 @@ def short(split: table.Split, others: Sequence[table.Split] = ()) -> Short:
     return Short(sentence=text, findings=found, lines=lines, entries=entries, metric=split.question.metric)
 
 
-def of_others(others: Sequence[table.Split]) -> list[str]:
-    """List the sentences of further metrics."""
+def of_others(others: Sequence[table.Split], *, is_steered: bool = False) -> list[str]:
+    """List the sentences of further metrics; those of a study that steered itself do not allow for its looks."""
     every = "both metrics" if len(others) == 1 else f"all {len(others) + 1} metrics"
     fronts = (f"By {joint.title(split)}" for split in others)
-    held = [f" (intervals hold for {every} together)", *[""] * len(others)]
+    held = ["" if is_steered else f" (intervals hold for {every} together)", *[""] * len(others)]
     return [f"{front}{text}: {short(split).sentence}" for front, text, split in zip(fronts, held, others, strict=False)]
 
 

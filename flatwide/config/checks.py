@@ -180,15 +180,15 @@ def _contradictions(config: dict[str, Any], wrong: Collection[str]) -> list[str]
     ]
 
 
-def _rules(config: dict[str, Any]) -> list[tuple[tuple[str, ...], Any, str]]:
-    """List the rules: the fields that each compares, whether they contradict each other, and the message if so."""
-    from flatwide import data, objectives
+_Rules = list[tuple[tuple[str, ...], Any, str]]
 
-    declared, is_game = data.INFO.get(config["dataset"]), config["dataset"] in data.GAMES
-    has_real_targets = declared is not None and declared.has_real_targets
-    has_own_file = {name: registry.is_own_file(config[name]) for name in ("loss", "dataset")}
-    is_mup, is_scaled = config["parameterization"] == "mup", config["perturbation_scaling"] != "none"
-    has_steps = config["num_train_steps"] is not None
+
+def _rules(config: dict[str, Any]) -> _Rules:
+    """List the rules: the fields that each compares, whether they contradict each other, and the message if so."""
+    return [*_on_batches(config), *_on_widths(config), *_on_data(config), *_on_lengths(config)]
+
+
+def _on_batches(config: dict[str, Any]) -> _Rules:
     whole = "batch_size" if config["microbatch"] is None else "microbatch"  # the examples that share a perturbation
     return [
         (
@@ -218,6 +218,12 @@ def _rules(config: dict[str, Any]) -> list[tuple[tuple[str, ...], Any, str]]:
             config["nesterov"] and config["momentum"] == 0,
             "config.nesterov=True with config.momentum=0.0: Nesterov needs a momentum > 0.",
         ),
+    ]
+
+
+def _on_widths(config: dict[str, Any]) -> _Rules:
+    is_mup, is_scaled = config["parameterization"] == "mup", config["perturbation_scaling"] != "none"
+    return [
         (
             ("parameterization", "base_width", "perturbation_scaling"),
             not config["base_width"] and (is_mup or is_scaled),
@@ -248,6 +254,16 @@ def _rules(config: dict[str, Any]) -> list[tuple[tuple[str, ...], Any, str]]:
             "width; choose another variant, or config.perturbation_scaling=none.",
         ),
         *(((field, "sam_variant"), *_unread_layers(field, config)) for field in _OF_LAYERS),
+    ]
+
+
+def _on_data(config: dict[str, Any]) -> _Rules:
+    from flatwide import data, objectives
+
+    declared, is_game = data.INFO.get(config["dataset"]), config["dataset"] in data.GAMES
+    has_real_targets = declared is not None and declared.has_real_targets
+    has_own_file = any(registry.is_own_file(config[name]) for name in ("loss", "dataset"))
+    return [
         (
             ("loss", "dataset"),
             has_real_targets and config["loss"] in objectives.FOR_CLASSES_ONLY,
@@ -262,7 +278,7 @@ def _rules(config: dict[str, Any]) -> list[tuple[tuple[str, ...], Any, str]]:
         ),
         (
             ("loss", "dataset"),
-            not any(has_own_file.values()) and (config["loss"] == "ppo") != is_game,
+            not has_own_file and (config["loss"] == "ppo") != is_game,
             "config.loss={loss!r} with config.dataset={dataset!r}: the loss 'ppo' is for games "
             f"({', '.join(data.GAMES)}), and games have no other loss.",
         ),
@@ -275,6 +291,12 @@ def _rules(config: dict[str, Any]) -> list[tuple[tuple[str, ...], Any, str]]:
             )
             for field, action in _WITHOUT_EXAMPLES.items()
         ),
+    ]
+
+
+def _on_lengths(config: dict[str, Any]) -> _Rules:
+    has_steps, is_mup = config["num_train_steps"] is not None, config["parameterization"] == "mup"
+    return [
         (
             ("num_tokens", "num_train_steps", "dataset"),
             config["num_tokens"] is not None and has_steps,
@@ -283,7 +305,10 @@ def _rules(config: dict[str, Any]) -> list[tuple[tuple[str, ...], Any, str]]:
         ),
         (
             ("num_tokens", "num_train_steps", "dataset"),
-            config["num_tokens"] and not has_steps and config["dataset"] != "text" and not has_own_file["dataset"],
+            config["num_tokens"]
+            and not has_steps
+            and config["dataset"] != "text"
+            and not registry.is_own_file(config["dataset"]),
             "config.num_tokens={num_tokens} with config.dataset={dataset!r}: expected a data set whose examples are "
             "windows of config.context_length tokens, such as text; set config.num_train_steps instead.",
         ),

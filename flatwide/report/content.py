@@ -123,18 +123,10 @@ def content(
     answered = short.short(split, others)
     answers = _answers(split, answered)
     if source.verdict:
-        line = headline.Headline(part="", text=source.verdict.rstrip("."), rows=(), is_percent=False)
-        answered = answered._replace(
-            sentence=source.verdict, findings=short.of_others(others), lines=[line], entries=[]
-        )
-        answers = [("", _MANY_LOOKS)]
-    for other in others[::-1]:
-        of_other = short.short(other)
-        name = joint.title(other)
-        answers += [(f"{name}, {part}" if part else name, text) for part, text in _answers(other, of_other)]
-        if table_of_other := _summary(of_other, metrics.units(runs, other.question.metric), base):
-            named = {"name": f"summary_{other.question.metric}", "title": f"In short, by {name}"}
-            key_tables.insert(0, table_of_other._replace(**named))
+        answered, answers = _steered(answered, source.verdict, others), [("", _MANY_LOOKS)]
+    by_other = [_by_other(other, base) for other in others]
+    answers += [paragraph for paragraphs, _ in by_other for paragraph in paragraphs]
+    key_tables = [*(each for _, tables in by_other for each in tables), *key_tables]
     objections = cautions.cautions(split, has_states=source.has_states, are_ours=source.are_ours)
     shown_cautions = cautions.merged(objections, num_parts=sum(bool(part.name) for part in split.parts))
     if not source.has_states:
@@ -294,6 +286,23 @@ def _answers(split: table.Split, answered: short.Short) -> list[tuple[str, str]]
         return paragraphs
     lines = [(line.part, f"{line.text}.") for line in answered.lines]
     return [("", overview.sentences(answered.entries)), *lines, *paragraphs]
+
+
+def _steered(answered: short.Short, verdict: str, others: Sequence[table.Split]) -> short.Short:
+    """Return the short answer of a study that steered itself: its verdict, which allows for all looks."""
+    line = headline.Headline(part="", text=verdict.rstrip("."), rows=(), is_percent=False)
+    return answered._replace(
+        sentence=verdict, findings=short.of_others(others, is_steered=True), lines=[line], entries=[]
+    )
+
+
+def _by_other(split: table.Split, base: str) -> tuple[list[tuple[str, str]], list[KeyTable]]:
+    """Return the paragraphs by a further metric, and the table of its headline if it has one."""
+    answered, name, metric = short.short(split), joint.title(split), split.question.metric
+    paragraphs = [(f"{name}, {part}" if part else name, text) for part, text in _answers(split, answered)]
+    found = _summary(answered, metrics.units(split.runs, metric), base)
+    titled = {"name": f"summary_{metric}", "title": f"In short, by {name}"}
+    return paragraphs, [found._replace(**titled)] if found else []
 
 
 def _best_run(domain: table.Domain) -> str:

@@ -79,14 +79,15 @@ def write(
         output.claim_folder(beside)
     asked = {name: settings[name] for name in ("choose_by", "tune") if settings[name]}
     split, *others = several.splits(averaged(workdir, runs, last), metrics, **asked)
+    verdict = decisions.sentence(workdir)
     source = Source(
         name=name or str(workdir),
         commands=tuple(commands.read(workdir)),
         earlier_command=str(settings.get("command") or ""),
         num_planned=settings["num_planned"],
-        verdict=decisions.sentence(workdir),
+        verdict=verdict,
         identities={name: run.beside for name, run in readings.items()},
-        notes=joint.notes(metrics, last, [split, *others]),
+        notes=joint.notes(metrics, last, [split, *others], is_steered=bool(verdict)),
     )
     return export(
         split,

@@ -6,6 +6,7 @@ import pytest
 import scipy.stats
 
 from flatwide.analysis import several
+from flatwide.answers import joint, short
 
 
 def runs(num_widths, num_seeds, *, correlation=0.0, seed=0):
@@ -61,3 +62,14 @@ def test_metrics_are_in_the_table_and_differ():
         several.splits(runs(1, 2), ["test_metric", "test_los"])
     with pytest.raises(ValueError, match="test_loss is a duplicate"):
         several.splits(runs(1, 2), ["test_loss", "test_loss"])
+
+
+def test_a_study_that_steered_itself_claims_nothing_for_its_other_metrics():
+    names = ["test_metric", "test_loss"]
+    splits = several.splits(runs(2, 3), names)
+    (together,), (steered,) = joint.notes(names, 1, splits), joint.notes(names, 1, splits, is_steered=True)
+    assert "hold for both metrics together" in together
+    assert "together" not in steered
+    assert "its error rate covers no other metric" in steered
+    assert "together" in short.of_others(splits[1:])[0]
+    assert "together" not in short.of_others(splits[1:], is_steered=True)[0]

@@ -21,7 +21,12 @@ from mutant import Mutant, find  # noqa: E402
 
 _COPIED = ("flatwide", "configs", "tests/soak")
 FAULTS = (
-    Mutant("a checkpoint's checksum is ignored", "if computed != file.read():", "if not file.read():", ()),
+    Mutant(
+        "a checkpoint's checksum is ignored",
+        "if _digest(file, size - _DIGEST_BYTES) != file.read():",
+        "if not _digest(file, size - _DIGEST_BYTES):",
+        (),
+    ),
     Mutant(
         "resumption skips a step",
         "return newest.tree, memory, rows.Digest(content)",
